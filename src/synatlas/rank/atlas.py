@@ -1,0 +1,118 @@
+"""Atlas: scores, ranks, profiles over depth, controls and the verdict."""
+
+from synatlas.artifact import Schema, Variable
+
+
+def _unit(
+    units: str,
+    long_name: str,
+    *lead: str,
+    dtype: str = "f8",
+    required: bool = True,
+    tail: tuple[str, ...] = (),
+) -> Variable:
+    return Variable(
+        dims=(*lead, "unit", *tail),
+        dtype=dtype,
+        units=units,
+        long_name=long_name,
+        required=required,
+    )
+
+
+def _score(long_name: str, *tail: str, units: str = "1") -> Variable:
+    return Variable(dims=("score", *tail), dtype="f8", units=units, long_name=long_name)
+
+
+#: `score` lists every score for which a profile is given; a variable of the same name on `unit`
+#: holds its values. `control` lists what is partialled out.
+ATLAS = Schema(
+    name="atlas",
+    version=1,
+    variables={
+        "synergy": _unit("nat", "synergy (sts), mean over prompts and partners"),
+        "redundancy": _unit("nat", "redundancy (rtr), mean over prompts and partners"),
+        "tdmi": _unit("nat", "time-delayed mutual information, mean over prompts and partners"),
+        "transfer": _unit("nat", "transfer (un1 to un2 and back), mean over prompts and partners"),
+        "phi_r": _unit("nat", "revised Phi, mean over prompts and partners"),
+        "balance": _unit("1", "synergy / (synergy + redundancy)"),
+        "synergy_ccs": _unit("nat", "synergy under CCS redundancy", required=False),
+        "self_information": _unit("nat", "information of a series about itself one lag later"),
+        "autocorrelation_baseline": _unit(
+            "nat", "synergy expected of independent series: 2 min of the two self-informations"
+        ),
+        "integration": _unit("nat", "pooled revised Phi over its same-step null"),
+        "integration_transfer": _unit("nat", "pooled transfer over its same-step null"),
+        "integration_interval": _unit(
+            "nat", "bootstrap interval of integration", tail=("ci_bound",)
+        ),
+        "integration_q": _unit("1", "FDR-adjusted p of integration > 0, over units"),
+        "rank_of_difference": _unit("1", "rank of (synergy - redundancy), N most synergistic"),
+        "difference_of_ranks": _unit("1", "rank of synergy minus rank of redundancy"),
+        "rank_interval": _unit("1", "bootstrap interval of rank_of_difference", tail=("ci_bound",)),
+        "excess": _unit("nat", "synergy minus the mean of its null", "null"),
+        "excess_redundancy": _unit("nat", "redundancy minus the mean of its null", "null"),
+        "excess_z": _unit("1", "synergy excess in standard deviations of the null", "null"),
+        "excess_p_greater": _unit("1", "p of synergy above its null", "null"),
+        "excess_p_less": _unit("1", "p of synergy below its null", "null"),
+        "excess_q": _unit("1", "FDR-adjusted p of synergy above every null, over units"),
+        "null_self_information_error": Variable(
+            dims=("null",), dtype="f8", units="1", long_name="matching error: self-information"
+        ),
+        "null_same_step_error": Variable(
+            dims=("null",), dtype="f8", units="1", long_name="matching error: same-step correlation"
+        ),
+        "null_accepted": Variable(
+            dims=("null",),
+            dtype="i1",
+            units="1",
+            long_name="matching error of at most 2 %",
+            flags={0: "refused", 1: "accepted"},
+        ),
+        "core_recurrence": _unit("1", "share of prompt bootstraps in which the unit qualifies"),
+        "core": _unit("1", "unit passes every control", dtype="i1"),
+        "profile": _score("mean over the units of the layer", "layer"),
+        "profile_interval": _score("bootstrap interval of the profile", "layer", "ci_bound"),
+        "profile_null": Variable(
+            dims=("null", "layer"),
+            dtype="f8",
+            units="nat",
+            long_name="mean synergy of the layer under the null",
+        ),
+        "category_profile": Variable(
+            dims=("category", "score", "layer"),
+            dtype="f8",
+            units="1",
+            long_name="profile over the prompts of one category",
+        ),
+        "curvature": _score("leading coefficient of a quadratic in depth, profile min-maxed"),
+        "curvature_interval": _score("bootstrap interval of the curvature", "ci_bound"),
+        "rise": _score("slope of the first of two lines, min-maxed profile per unit depth"),
+        "rise_interval": _score("bootstrap interval of the first slope", "ci_bound"),
+        "fall": _score("slope of the second of two lines"),
+        "fall_interval": _score("bootstrap interval of the second slope", "ci_bound"),
+        "turn": _score("depth where the two lines meet"),
+        "mid_minus_ends": _score("mean of the middle third of depth minus mean of the ends"),
+        "mid_minus_ends_interval": _score("bootstrap interval", "ci_bound"),
+        "layer_permutation_p": _score("p of the curvature if layers were exchangeable"),
+        "split_half": _score("Spearman correlation of the score between halves of the prompts"),
+        "partial_correlation": _score("partial Spearman correlation with the control", "control"),
+        "correlation": _score("Spearman correlation with the control", "control"),
+    },
+    coords={
+        "unit": Variable(dims=("unit",), dtype="str", units="", long_name="unit label"),
+        "unit_layer": Variable(dims=("unit",), dtype="i4", units="1", long_name="layer, from 0"),
+        "index": Variable(dims=("unit",), dtype="i4", units="1", long_name="index in the layer"),
+        "kind": Variable(dims=("unit",), dtype="str", units="", long_name="kind of unit"),
+        "kv_group": Variable(dims=("unit",), dtype="i4", units="1", long_name="key/value group"),
+        "score": Variable(dims=("score",), dtype="str", units="", long_name="score"),
+        "null": Variable(dims=("null",), dtype="str", units="", long_name="null"),
+        "layer": Variable(dims=("layer",), dtype="i4", units="1", long_name="layer, from 0"),
+        "depth": Variable(dims=("layer",), dtype="f8", units="1", long_name="layer / (layers - 1)"),
+        "ci_bound": Variable(dims=("ci_bound",), dtype="str", units="", long_name="bound"),
+        "control": Variable(dims=("control",), dtype="str", units="", long_name="control"),
+        "category": Variable(dims=("category",), dtype="str", units="", long_name="category"),
+    },
+    # verdict: JSON, see synatlas.rank.verdict. warnings: JSON list of sentences.
+    attrs=("model", "model_revision", "n_layers", "seed", "ci_prob", "verdict", "warnings"),
+)
