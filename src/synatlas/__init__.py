@@ -1,1 +1,63 @@
-"""Find where a language model integrates information, and what of that survives its controls."""
+"""Find where a language model integrates information, and what of that survives its controls.
+
+Names are imported when they are first used: torch and transformers take seconds, and
+decomposing an array needs neither.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from synatlas.artifact import open_artifact as open  # noqa: F401
+    from synatlas.artifact import save as save
+    from synatlas.config import MapConfig as MapConfig
+    from synatlas.decompose.pipeline import decompose as decompose
+    from synatlas.decompose.series import phiid as phiid
+    from synatlas.models.load import load as load
+    from synatlas.rank.rank import rank as rank
+    from synatlas.rank.score import rank_units as rank_units
+    from synatlas.record.record import record as record
+    from synatlas.record.record import replay as replay
+    from synatlas.report.page import report as report
+    from synatlas.run import map as map
+
+#: Public name -> where it is defined, in the order of the journey.
+_PUBLIC = {
+    "load": "synatlas.models.load:load",
+    "record": "synatlas.record.record:record",
+    "replay": "synatlas.record.record:replay",
+    "phiid": "synatlas.decompose.series:phiid",
+    "decompose": "synatlas.decompose.pipeline:decompose",
+    "rank_units": "synatlas.rank.score:rank_units",
+    "rank": "synatlas.rank.rank:rank",
+    "report": "synatlas.report.page:report",
+    "save": "synatlas.artifact:save",
+    "open": "synatlas.artifact:open_artifact",
+    "MapConfig": "synatlas.config:MapConfig",
+    "map": "synatlas.run:map",
+}
+
+__all__ = list(_PUBLIC)
+
+
+# A room and the verb that enters it share a name (record, decompose, rank, report). Importing a
+# room binds its module here; importing all of them now, while that is cheap, and dropping the
+# bindings leaves the names to the verbs below.
+for _room in ("models", "tasks", "record", "decompose", "rank", "report"):
+    import_module(f"synatlas.{_room}")
+    globals().pop(_room, None)
+del _room
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        msg = f"module 'synatlas' has no attribute {name!r}"
+        raise AttributeError(msg)
+    module, attribute = _PUBLIC[name].split(":")
+    value = getattr(import_module(module), attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

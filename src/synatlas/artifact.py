@@ -119,7 +119,7 @@ def _difference(schema: Schema, given: str, expected: str) -> ArtifactError:
     )
 
 
-def require(dataset: xr.Dataset, schema: Schema) -> xr.Dataset:
+def require(dataset: object, schema: Schema) -> xr.Dataset:
     """Check that `dataset` is the artifact that a stage needs, naming what was passed instead."""
     if not isinstance(dataset, xr.Dataset):
         raise ArtifactError(
@@ -243,11 +243,10 @@ def content_digest(dataset: xr.Dataset) -> str:
         array = dataset[name]
         values = array.values
         if values.dtype.kind in "UOT":
-            payload = "\x00".join(map(str, values.ravel().tolist())).encode()
+            kind, payload = "str", "\x00".join(map(str, values.ravel().tolist())).encode()
         else:
-            payload = np.ascontiguousarray(values).tobytes()
-        head = f"{name}{array.dims}{array.shape}{'str' if values.dtype.kind in 'UOT' else values.dtype.str}"
-        digest.update(head.encode())
+            kind, payload = values.dtype.str, np.ascontiguousarray(values).tobytes()
+        digest.update(f"{name}{array.dims}{array.shape}{kind}".encode())
         digest.update(payload)
     for name in sorted(dataset.attrs):
         if name != "content_digest":

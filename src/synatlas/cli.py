@@ -1,0 +1,190 @@
+"""The command line: parse, call, print."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic
+from typing import Annotated, Final
+
+from cyclopts import App, CycloptsError, Parameter
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+from synatlas.config import MapConfig
+from synatlas.errors import InputError
+from synatlas.progress import Progress
+
+EXIT_INPUT: Final = 2
+EXIT_INTERRUPTED: Final = 130
+
+Settings = Annotated[MapConfig, Parameter(name="*")]
+
+app = App(
+    name="synatlas",
+    help="Find where a language model integrates information, and what of it survives controls.\n\n"
+    "Every command takes --debug, which shows where an error arose.",
+    help_epilogue="Start with: synatlas map",
+    default_parameter=Parameter(negative=()),
+)
+
+
+@app.command
+def map(config: Settings = MapConfig()) -> None:  # noqa: B008 - frozen
+    """Record a model, decompose, rank, and write the report.
+
+    Examples
+    --------
+    synatlas map
+
+    synatlas map path/to/model --prompt-style raw --out runs/mine
+
+    synatlas map EleutherAI/pythia-70m --revision step3000
+
+    synatlas map bundled:reference --random-init
+    """
+    from synatlas.run import advance
+
+    started = monotonic()
+    with _bars() as progress:
+        run = advance(config, progress=progress)
+    _summary(run, monotonic() - started)
+
+
+@app.command
+def record(config: Settings = MapConfig()) -> None:  # noqa: B008 - frozen
+    """Record a model's units over the prompts, and stop there.
+
+    Examples
+    --------
+    synatlas record bundled:reference --out runs/mine
+    """
+    from synatlas.run import advance
+
+    started = monotonic()
+    with _bars() as progress:
+        run = advance(config, until="recording", progress=progress)
+    _summary(run, monotonic() - started)
+
+
+@app.command
+def decompose(folder: Path, /, *, force: bool = False) -> None:
+    """Decompose the recording of a run folder.
+
+    Parameters
+    ----------
+    folder
+        A run folder with a recording.
+    force
+        Do it again although it is done.
+    """
+    _resume(folder, "atoms", redo=force)
+
+
+@app.command
+def rank(folder: Path, /, *, force: bool = False) -> None:
+    """Rank the units of a run folder.
+
+    Parameters
+    ----------
+    folder
+        A run folder with a recording.
+    force
+        Do it again although it is done.
+    """
+    _resume(folder, "atlas", redo=force)
+
+
+@app.command
+def report(folder: Path, /, *, force: bool = False) -> None:
+    """Write the report of a run folder.
+
+    Parameters
+    ----------
+    folder
+        A run folder with a recording.
+    force
+        Do it again although it is done.
+    """
+    _resume(folder, "report", redo=force)
+
+
+def _resume(folder: Path, until: str, *, redo: bool) -> None:
+    from synatlas.run import resume
+
+    started = monotonic()
+    with _bars() as progress:
+        run = resume(folder, until=until, redo=redo, progress=progress)
+    _summary(run, monotonic() - started)
+
+
+@app.command
+def models(*, check: str = "") -> None:
+    """List the bundled models and the covered architectures, or check one model.
+
+    Parameters
+    ----------
+    check
+        A model to load, probe and self-test.
+
+    Examples
+    --------
+    synatlas models --check path/to/model
+    """
+    from synatlas.models import catalogue
+
+    for line in catalogue.checked(check) if check else catalogue.listed():
+        Console().print(line, markup=False, highlight=False)
+
+
+@contextmanager
+def _bars() -> Iterator[Progress]:
+    """A progress bar per part of the work, on stderr, with the time that is left."""
+    columns = (
+        TextColumn("{task.description:<28}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
+        tasks = {}
+
+        def advance(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what)
+            bars.update(tasks[what], completed=done, total=total)
+
+        yield advance
+
+
+def _summary(run: object, seconds: float) -> None:
+    from synatlas.summary import lines
+
+    for line in lines(run, seconds):
+        Console(soft_wrap=True).print(line, markup=False, highlight=False)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit code: 0 done, 2 mendable by the user."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    stderr = Console(stderr=True, soft_wrap=True)
+    try:
+        app([a for a in given if a != "--debug"], exit_on_error=False, print_error=False)
+    except (InputError, CycloptsError) as error:
+        if debug:
+            stderr.print_exception()
+        message = str(error)
+        if isinstance(error, CycloptsError):
+            message += "\nWhat to do: synatlas --help lists the commands, COMMAND --help options."
+        stderr.print(message, markup=False, highlight=False)
+        return EXIT_INPUT
+    except KeyboardInterrupt:
+        stderr.print("Interrupted. The same command resumes where it stopped.")
+        return EXIT_INTERRUPTED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,194 @@
+"""Settings of one run, and the checks that need no model."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final
+
+from synatlas.errors import ConfigError
+
+#: Settings that change how a run is carried out, never what it finds.
+NOT_IDENTITY: Final = ("out", "force", "device", "batch_size", "threads")
+
+#: Fewer steps than this leave nothing to estimate.
+LEAST_TOKENS: Final = 8
+
+#: Lagged samples that the smallest decomposition needs: four windows and a degree of freedom.
+LEAST_SAMPLES: Final = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapConfig:
+    """Settings of one run. Every field is plain JSON; the defaults are those of the method.
+
+    Parameters
+    ----------
+    model
+        ``bundled:NAME``, a local folder, or a Hub id.
+    out
+        Run folder; empty chooses runs/ and a name made from the model's.
+    prompts
+        A .csv, .jsonl or .parquet file with a column `prompt` and optional `id` and `category`;
+        empty takes the built-in battery of 60.
+    prompt_style
+        auto (chat where the tokenizer has a template, else question), chat, question or raw.
+    tokens
+        Generated tokens per prompt, at least 8.
+    units
+        What is a node: heads.
+    site
+        Where a unit is read: z, its output before the output projection.
+    reduce
+        How a unit's output vector becomes a number: norm.
+    redundancy
+        Double-redundancy function: mmi or ccs.
+    estimator
+        Estimator of the mutual informations: gaussian.
+    lag
+        Steps from past to future.
+    nulls
+        Nulls to run; repeat the option for several.
+    surrogates
+        Surrogates per null; chosen by the number of units where not given.
+    seed
+        Seed of nulls and bootstraps.
+    revision
+        Branch, tag or commit of a Hub model.
+    random_init
+        Map a fresh network of the same architecture instead.
+    init_seed
+        Seed of the fresh weights; a bundled model's own, else 0, where not given.
+    dtype
+        Type of the weights, such as float32 or bfloat16.
+    trust_remote_code
+        Let a Hub model run code of its own.
+    stop_at_eos
+        Let replies end early; otherwise end of sequence is suppressed, so lengths are equal.
+    device
+        Where the model runs, such as cpu or cuda:0.
+    batch_size
+        Prompts at a time; chosen by memory where not given.
+    threads
+        Threads of the decomposition.
+    force
+        Replace another run that is in the folder.
+    """
+
+    model: str = field(default="bundled:reference", kw_only=False)
+    out: str = ""
+    prompts: str = ""
+    prompt_style: str = "auto"
+    tokens: int = 100
+    units: str = "heads"
+    site: str = "z"
+    reduce: str = "norm"
+    redundancy: str = "mmi"
+    estimator: str = "gaussian"
+    lag: int = 1
+    nulls: tuple[str, ...] = ("cross_prompt", "window_shift", "same_step")
+    surrogates: int | None = None
+    seed: int = 0
+    revision: str | None = None
+    random_init: bool = False
+    init_seed: int | None = None
+    dtype: str | None = None
+    trust_remote_code: bool = False
+    stop_at_eos: bool = False
+    device: str | None = None
+    batch_size: int | None = None
+    threads: int | None = None
+    force: bool = False
+
+    def folder(self) -> Path:
+        """The run folder, named after the model where none is given."""
+        if self.out:
+            return Path(self.out)
+        name = Path(self.model).name if Path(self.model).is_dir() else self.model
+        parts = [name, self.revision or "", "random-init" if self.random_init else ""]
+        slugs = (re.sub(r"[^A-Za-z0-9._-]+", "-", part).strip("-.") for part in parts)
+        return Path("runs") / ("_".join(slug for slug in slugs if slug) or "model")
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that determine the values of a run."""
+        settings = asdict(self)
+        settings["nulls"] = list(self.nulls)
+        return {name: value for name, value in settings.items() if name not in NOT_IDENTITY}
+
+    @classmethod
+    def names(cls) -> frozenset[str]:
+        """Names of all settings."""
+        return frozenset(f.name for f in fields(cls))
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any], **changes: Any) -> "MapConfig":
+        """The configuration that :meth:`identity` described, with `changes`."""
+        known = cls.names()
+        unknown = sorted(set(settings) - known)
+        if unknown:
+            raise ConfigError(
+                given=f"settings {', '.join(unknown)}",
+                expected=f"settings among {', '.join(sorted(known))}",
+                remedy="remove the unknown settings",
+            )
+        values = {**settings, **changes}
+        if "nulls" in values:
+            values["nulls"] = tuple(values["nulls"])
+        return cls(**values)
+
+    def check(self) -> None:
+        """Raise :class:`ConfigError` for a value that no model could make right."""
+        from synatlas.decompose.registry import ESTIMATORS, NULLS, REDUNDANCIES
+        from synatlas.record.styles import STYLES
+
+        _one_of("--prompt-style", self.prompt_style, STYLES)
+        _one_of("--redundancy", self.redundancy, REDUNDANCIES)
+        _one_of("--estimator", self.estimator, ESTIMATORS)
+        for null in self.nulls:
+            _one_of("--nulls", null, NULLS)
+        _at_least("--tokens", self.tokens, LEAST_TOKENS)
+        _at_least("--lag", self.lag, 1)
+        _at_least("--seed", self.seed, 0)
+        if self.tokens - self.lag < LEAST_SAMPLES:
+            raise ConfigError(
+                given=f"--lag {self.lag} with --tokens {self.tokens}",
+                expected=f"a lag of at most {self.tokens - LEAST_SAMPLES}",
+                cause=f"{self.tokens} steps leave {max(self.tokens - self.lag, 0)} lagged samples, "
+                f"and the decomposition needs {LEAST_SAMPLES}",
+                remedy="lower --lag or raise --tokens",
+            )
+        for option, value in (
+            ("--surrogates", self.surrogates),
+            ("--batch-size", self.batch_size),
+            ("--threads", self.threads),
+        ):
+            if value is not None:
+                _at_least(option, value, 1)
+
+
+def _one_of(option: str, value: str, known: Mapping[str, object] | tuple[str, ...]) -> None:
+    if value not in known:
+        raise ConfigError(
+            given=f"{option} {value}",
+            expected=f"one of {', '.join(known)}",
+            remedy="choose one of these names",
+        )
+
+
+def _at_least(option: str, value: int, least: int) -> None:
+    if value < least:
+        raise ConfigError(
+            given=f"{option} {value}",
+            expected=f"an integer of at least {least}",
+            remedy=f"pass {option} {least} or more",
+        )
+
+
+def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[str, ...]:
+    """Settings in which two runs differ, as ``name: stored -> wanted``."""
+    names = sorted(set(stored) | set(wanted))
+    return tuple(
+        f"{name}: {stored.get(name)!r} there, {wanted.get(name)!r} now"
+        for name in names
+        if stored.get(name) != wanted.get(name)
+    )

@@ -1,0 +1,1 @@
+"""Stage 1: model and prompts to Recording."""

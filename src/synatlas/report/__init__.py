@@ -1,0 +1,1 @@
+"""Stage 5: artifacts become figures and one offline HTML file."""

@@ -1,0 +1,271 @@
+"""One run: from a model to a report, in a folder that can be interrupted, resumed and reused."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import xarray as xr
+
+from synatlas import artifact, provenance
+from synatlas.config import MapConfig
+from synatlas.errors import ArtifactError, RunFolderError
+from synatlas.folder import FILES, PARTS_FOLDER, RECORD_FILE, check_writable, locked, open_record
+from synatlas.progress import Progress, silent
+from synatlas.tasks.battery import battery
+from synatlas.tasks.prompts import Prompts, read_prompts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A run as far as it was taken: its artifacts in memory, and where they lie.
+
+    `reused` names the stages whose results were already in the folder.
+    """
+
+    folder: Path
+    artifacts: dict[str, xr.Dataset]
+    report: Path | None
+    reused: tuple[str, ...]
+    record: dict[str, Any]
+
+    @property
+    def recording(self) -> xr.Dataset:
+        """What the units did."""
+        return self.artifacts["recording"]
+
+    @property
+    def atoms(self) -> xr.Dataset:
+        """The decomposition."""
+        return self.artifacts["atoms"]
+
+    @property
+    def atlas(self) -> xr.Dataset:
+        """Scores, profiles and the verdict."""
+        return self.artifacts["atlas"]
+
+
+def map(config: MapConfig, *, progress: Progress = silent) -> Run:
+    """Record, decompose, rank and report, in the run folder of `config`.
+
+    A folder that holds the same run, complete, is reused; an interrupted one is resumed, and
+    equals the undisturbed one bitwise; another run is refused unless ``config.force``.
+
+    Raises
+    ------
+    InputError
+        Something in the settings, prompts, model or folder that the user can mend. Nothing is
+        written and nothing is lost.
+    """
+    return advance(config, progress=progress)
+
+
+def advance(config: MapConfig, *, until: str = "report", progress: Progress = silent) -> Run:
+    """Bring the run of `config` as far as the stage `until`, and return what there is."""
+    config.check()
+    prompts = read_prompts(config.prompts) if config.prompts else battery()
+    folder = config.folder()
+    check_writable(folder)
+    settings = {**config.identity(), "prompts": _digest(prompts), "model_revision": None}
+    settings["model_revision"] = _content_revision(config)
+    open_record(folder, settings, force=config.force)
+    with locked(folder):
+        journey = _Journey(
+            config=config,
+            prompts=prompts,
+            folder=folder,
+            record=open_record(folder, settings, force=config.force),
+            progress=progress,
+        )
+        return journey.travel(until)
+
+
+def resume(
+    folder: str | Path, *, until: str, redo: bool = False, progress: Progress = silent
+) -> Run:
+    """Take a run folder that holds a recording as far as the stage `until`.
+
+    Parameters
+    ----------
+    folder : a run folder with its run.json and recording.nc.
+    until : ``atoms``, ``atlas`` or ``report``.
+    redo : make the stage `until` again although the folder holds it.
+    """
+    where = Path(folder)
+    record = provenance.read_record(where / RECORD_FILE)
+    if record is None or "recording" not in record["stages"]:
+        raise RunFolderError(
+            given=f"the folder {where}",
+            expected=f"a run folder with {RECORD_FILE} and {FILES['recording']}",
+            cause="no recording was completed there",
+            remedy="run synatlas record or synatlas map with --out set to this folder first",
+        )
+    settings = {k: v for k, v in record["settings"].items() if k in MapConfig.names()}
+    config = MapConfig.from_settings({**settings, "prompts": ""}, out=str(where))
+    if redo:
+        record["stages"].pop(until, None)
+    with locked(where):
+        journey = _Journey(
+            config=config, prompts=None, folder=where, record=record, progress=progress
+        )
+        return journey.travel(until)
+
+
+def _digest(prompts: Prompts) -> str:
+    content = [list(prompts.ids), list(prompts.texts), list(prompts.categories)]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
+
+
+def _content_revision(config: MapConfig) -> str | None:
+    """Digest of a model's files where they are at hand; None for a Hub id."""
+    from synatlas.models.identity import content_revision
+
+    return content_revision(config.model)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Journey:
+    """A run as it advances: every stage is made once, saved, and entered in run.json."""
+
+    config: MapConfig
+    prompts: Prompts | None
+    folder: Path
+    record: dict[str, Any]
+    progress: Progress
+    artifacts: dict[str, xr.Dataset] = field(default_factory=dict)
+    reused: list[str] = field(default_factory=list)
+
+    def travel(self, until: str) -> Run:
+        """The stages in order, as far as `until`."""
+        stages: dict[str, Callable[[], xr.Dataset]] = {
+            "recording": self._record,
+            "atoms": self._decompose,
+            "atlas": self._rank,
+        }
+        parent = ""
+        for name, make in stages.items():
+            self.artifacts[name] = self._stage(name, parent, make)
+            parent = self.artifacts[name].attrs["fingerprint"]
+            if name == until:
+                break
+        page = self._report(parent) if until == "report" else None
+        return Run(
+            folder=self.folder,
+            artifacts=self.artifacts,
+            report=page,
+            reused=tuple(self.reused),
+            record=self.record,
+        )
+
+    def _stage(self, name: str, parent: str, make: Callable[[], xr.Dataset]) -> xr.Dataset:
+        path = self.folder / FILES[name]
+        known = self.record["stages"].get(name)
+        if known and known["parent"] == parent and path.exists():
+            dataset = artifact.open_artifact(path)
+            if dataset.attrs["fingerprint"] == known["fingerprint"]:
+                self.reused.append(name)
+                return dataset
+            raise _swapped(path)
+        started = monotonic()
+        dataset = make()
+        artifact.save(dataset, path)
+        self._enter(name, parent=parent, fingerprint=dataset.attrs["fingerprint"], started=started)
+        if name == "recording":
+            shutil.rmtree(self.folder / PARTS_FOLDER, ignore_errors=True)
+        return dataset
+
+    def _enter(self, name: str, *, started: float, **facts: str) -> None:
+        seconds = round(monotonic() - started, 3)
+        self.record["stages"][name] = {**facts, "seconds": seconds}
+        self._write()
+
+    def _write(self) -> None:
+        provenance.write_record(self.folder / RECORD_FILE, self.record)
+
+    def _record(self) -> xr.Dataset:
+        from synatlas.models.load import load
+        from synatlas.record.record import choose_batch_size, record
+
+        config = self.config
+        model = load(
+            config.model,
+            revision=config.revision,
+            dtype=config.dtype,
+            device=config.device,
+            random_init=config.random_init,
+            seed=config.init_seed,
+            trust_remote_code=config.trust_remote_code,
+        )
+        # The batch size stays that of the first attempt: a resumed run is then bitwise the same.
+        batch_size = self.record.get("batch_size") or config.batch_size
+        batch_size = batch_size or choose_batch_size(model, self.prompts, tokens=config.tokens)
+
+        def begin() -> None:
+            self.record["batch_size"] = batch_size
+            self.record["device"] = str(model.device)
+            self._write()
+
+        return record(
+            model,
+            self.prompts,
+            tokens=config.tokens,
+            units=config.units,
+            site=config.site,
+            reduce=config.reduce,
+            prompt_style=config.prompt_style,
+            stop_at_eos=config.stop_at_eos,
+            batch_size=batch_size,
+            parts=self.folder / PARTS_FOLDER,
+            begin=begin,
+            progress=self.progress,
+        )
+
+    def _decompose(self) -> xr.Dataset:
+        from synatlas.decompose.pipeline import decompose
+
+        config = self.config
+        return decompose(
+            self.artifacts["recording"],
+            lag=config.lag,
+            redundancy=config.redundancy,
+            estimator=config.estimator,
+            nulls=config.nulls,
+            surrogates=config.surrogates,
+            seed=config.seed,
+            threads=config.threads,
+            progress=self.progress,
+        )
+
+    def _rank(self) -> xr.Dataset:
+        from synatlas.rank.rank import rank
+
+        return rank(self.artifacts["atoms"], seed=self.config.seed, progress=self.progress)
+
+    def _report(self, parent: str) -> Path:
+        from synatlas.report.page import report
+
+        path = self.folder / FILES["report"]
+        known = self.record["stages"].get("report")
+        if known and known["parent"] == parent and path.is_file():
+            self.reused.append("report")
+            return path
+        started = monotonic()
+        settings = {**self.record["settings"], "environment": self.record["environment"]}
+        report(list(self.artifacts.values()), path, settings=settings)
+        self.record["status"] = "complete"
+        self.record["finished"] = provenance.now()
+        self._enter("report", parent=parent, fingerprint=parent, started=started)
+        return path
+
+
+def _swapped(path: Path) -> ArtifactError:
+    return ArtifactError(
+        given=f"the file {path}",
+        expected="the artifact that run.json names",
+        cause="the file comes from another run",
+        remedy="put the right file back, or remove it to have it made again",
+    )

@@ -1,0 +1,52 @@
+"""What a command prints when it is done: at most fifteen lines."""
+
+import json
+from collections.abc import Iterator
+
+import numpy as np
+import xarray as xr
+
+from synatlas.run import Run
+
+
+def lines(run: Run, seconds: float) -> Iterator[str]:
+    """The outcome of a run in at most fifteen lines of plain text."""
+    recording = run.recording
+    sizes = recording.sizes
+    yield (
+        f"{recording.attrs['model']}: {sizes['unit']} units in "
+        f"{recording.attrs['n_layers']} layers, {sizes['prompt']} prompts x {sizes['step']} tokens"
+    )
+    yield f"live against replay: {recording.attrs['live_replay_error']:.1e} greatest relative error"
+    if "atoms" in run.artifacts:
+        yield _statuses(run.atoms)
+    if "atlas" in run.artifacts:
+        yield from _verdict(run.atlas)
+    if run.reused:
+        yield f"reused from {run.folder}: {', '.join(run.reused)}"
+    yield f"{seconds:.1f} s; run folder: {run.folder}"
+    if run.report is not None:
+        yield f"report: {run.report.resolve()}"
+
+
+def _statuses(atoms: xr.Dataset) -> str:
+    status = atoms["status"]
+    meanings = status.attrs["flag_meanings"].split()
+    counts = {
+        meaning: int(np.sum(status.values == value))
+        for meaning, value in zip(meanings, status.attrs["flag_values"], strict=True)
+    }
+    told = ", ".join(f"{count} {meaning}" for meaning, count in counts.items() if count)
+    return f"pairs: {told}"
+
+
+def _verdict(atlas: xr.Dataset) -> Iterator[str]:
+    verdict = json.loads(atlas.attrs["verdict"])
+    warnings = json.loads(atlas.attrs["warnings"])
+    yield ""
+    yield verdict["headline"]
+    for warning in warnings[:4]:
+        yield f"warning: {warning}"
+    if len(warnings) > 4:
+        yield f"and {len(warnings) - 4} more warnings in the report"
+    yield ""
