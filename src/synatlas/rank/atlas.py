@@ -1,6 +1,11 @@
 """Atlas: scores, ranks, profiles over depth, controls and the verdict."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from synatlas.artifact import Schema, Variable
+from synatlas.inference import P_COUNTED, P_STUDENT, P_UNRESOLVED
+from synatlas.rank.controls import CORE, NOT_ASSESSABLE, OUTSIDE
 
 
 def _unit(
@@ -10,6 +15,7 @@ def _unit(
     dtype: str = "f8",
     required: bool = True,
     tail: tuple[str, ...] = (),
+    flags: Mapping[int, str] = MappingProxyType({}),
 ) -> Variable:
     return Variable(
         dims=(*lead, "unit", *tail),
@@ -17,6 +23,19 @@ def _unit(
         units=units,
         long_name=long_name,
         required=required,
+        flags=flags,
+    )
+
+
+def _null(
+    dtype: str,
+    units: str,
+    long_name: str,
+    *tail: str,
+    flags: Mapping[int, str] = MappingProxyType({}),
+) -> Variable:
+    return Variable(
+        dims=("null", *tail), dtype=dtype, units=units, long_name=long_name, flags=flags
     )
 
 
@@ -25,7 +44,9 @@ def _score(long_name: str, *tail: str, units: str = "1") -> Variable:
 
 
 #: `score` lists every score for which a profile is given; a variable of the same name on `unit`
-#: holds its values. `control` lists what is partialled out.
+#: holds its values. `control` lists the three controls; the partial correlation with one holds
+#: the other two constant. Intervals of profiles are over prompts; intervals of shape numbers
+#: (curvature, rise, fall, mid_minus_ends) are over prompts and the units of every layer.
 ATLAS = Schema(
     name="atlas",
     version=1,
@@ -44,7 +65,10 @@ ATLAS = Schema(
         "integration": _unit("nat", "pooled revised Phi over its same-step null"),
         "integration_transfer": _unit("nat", "pooled transfer over its same-step null"),
         "integration_interval": _unit(
-            "nat", "bootstrap interval of integration", tail=("ci_bound",)
+            "nat", "bootstrap interval of integration minus its bias", tail=("ci_bound",)
+        ),
+        "integration_bias": _unit(
+            "nat", "bootstrap estimate of the bias of integration, not taken off it"
         ),
         "integration_q": _unit("1", "FDR-adjusted p of integration > 0, over units"),
         "rank_of_difference": _unit("1", "rank of (synergy - redundancy), N most synergistic"),
@@ -55,29 +79,48 @@ ATLAS = Schema(
         "excess_z": _unit("1", "synergy excess in standard deviations of the null", "null"),
         "excess_p_greater": _unit("1", "p of synergy above its null", "null"),
         "excess_p_less": _unit("1", "p of synergy below its null", "null"),
-        "excess_q": _unit("1", "FDR-adjusted p of synergy above every null, over units"),
-        "null_self_information_error": Variable(
-            dims=("null",), dtype="f8", units="1", long_name="matching error: self-information"
+        "excess_interval": _unit(
+            "nat", "interval of the synergy excess, for these prompts", "null", tail=("ci_bound",)
         ),
-        "null_same_step_error": Variable(
-            dims=("null",), dtype="f8", units="1", long_name="matching error: same-step correlation"
+        "excess_q": _unit("1", "FDR-adjusted p of synergy above every accepted null, over units"),
+        "excess_q_less": _unit("1", "FDR-adjusted p of synergy below every accepted null"),
+        "null_surrogates": _null("i4", "1", "surrogates of the null"),
+        "null_p_method": _null(
+            "i1",
+            "1",
+            "how p is obtained",
+            flags={P_UNRESOLVED: "unresolved", P_COUNTED: "counted", P_STUDENT: "student"},
         ),
-        "null_accepted": Variable(
-            dims=("null",),
-            dtype="i1",
-            units="1",
-            long_name="matching error of at most 2 %",
+        "null_effect": _null("f8", "nat", "synergy excess, mean over units"),
+        "null_effect_interval": _null(
+            "f8", "nat", "interval of the mean excess, for these prompts", "ci_bound"
+        ),
+        "null_minimum_detectable": _null(
+            "f8", "nat", "excess that a lone unit needs to be called with 80 % power"
+        ),
+        "null_self_information_error": _null("f8", "1", "matching error: self-information"),
+        "null_same_step_error": _null("f8", "1", "matching error: same-step correlation"),
+        "null_accepted": _null(
+            "i1",
+            "1",
+            "self-information within 2 % of the data's",
             flags={0: "refused", 1: "accepted"},
         ),
-        "core_recurrence": _unit("1", "share of prompt bootstraps in which the unit qualifies"),
-        "core": _unit("1", "unit passes every control", dtype="i1"),
+        "core_recurrence": _unit(
+            "1", "least share of prompt bootstraps in which the unit qualifies"
+        ),
+        "core": _unit(
+            "1",
+            "unit passes every control",
+            dtype="i1",
+            flags={NOT_ASSESSABLE: "not_assessable", OUTSIDE: "outside", CORE: "core"},
+        ),
         "profile": _score("mean over the units of the layer", "layer"),
         "profile_interval": _score("bootstrap interval of the profile", "layer", "ci_bound"),
-        "profile_null": Variable(
-            dims=("null", "layer"),
-            dtype="f8",
-            units="nat",
-            long_name="mean synergy of the layer under the null",
+        "profile_null": _null("f8", "nat", "mean synergy of the layer under the null", "layer"),
+        "profile_excess": _null("f8", "nat", "mean synergy excess of the layer", "layer"),
+        "profile_excess_interval": _null(
+            "f8", "nat", "interval of the layer's excess, for these prompts", "layer", "ci_bound"
         ),
         "category_profile": Variable(
             dims=("category", "score", "layer"),
@@ -114,5 +157,16 @@ ATLAS = Schema(
         "category": Variable(dims=("category",), dtype="str", units="", long_name="category"),
     },
     # verdict: JSON, see synatlas.rank.verdict. warnings: JSON list of sentences.
-    attrs=("model", "model_revision", "n_layers", "seed", "ci_prob", "verdict", "warnings"),
+    # core_missing: JSON list of what the call of the core lacks; empty where it was made.
+    attrs=(
+        "model",
+        "model_revision",
+        "n_layers",
+        "seed",
+        "bootstrap",
+        "ci_prob",
+        "core_missing",
+        "verdict",
+        "warnings",
+    ),
 )

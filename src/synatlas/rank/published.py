@@ -55,7 +55,10 @@ def rank_units(synergy: ArrayLike, redundancy: ArrayLike, layer: ArrayLike) -> x
     >>> rank_units([0.1, 0.4, 0.2], [0.0, 0.1, 0.1], [0, 1, 2]).rank_of_difference.values
     array([1., 3., 2.])
     """
-    values = {"synergy": _column(synergy, "synergy"), "redundancy": _column(redundancy, "redundancy")}
+    values = {
+        "synergy": _column(synergy, "synergy"),
+        "redundancy": _column(redundancy, "redundancy"),
+    }
     unit_layer = _whole_layers(_column(layer, "layer"))
     _check_lengths({**values, "layer": unit_layer})
     ranks = {
@@ -72,7 +75,10 @@ def rank_units(synergy: ArrayLike, redundancy: ArrayLike, layer: ArrayLike) -> x
     scores = {**ranks, **values}
     profile = np.stack([layer_means(value, unit_layer, layers) for value in scores.values()])
     out = xr.Dataset(
-        {**{name: ("unit", rank) for name, rank in ranks.items()}, "profile": (("score", "layer"), profile)},
+        {
+            **{name: ("unit", rank) for name, rank in ranks.items()},
+            "profile": (("score", "layer"), profile),
+        },
         coords={
             "unit": list(array_labels(unit_layer.size)),
             "unit_layer": ("unit", unit_layer),

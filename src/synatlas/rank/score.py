@@ -33,10 +33,14 @@ GRID_SCORES: Final = MappingProxyType(
 )
 
 #: Scores of the pooled excess over the same-step null, and the grid score each is made of.
-POOLED_SCORES: Final = MappingProxyType({"integration": "phi_r", "integration_transfer": "transfer"})
+POOLED_SCORES: Final = MappingProxyType(
+    {"integration": "phi_r", "integration_transfer": "transfer"}
+)
 
 
-def grid_score(grid: Float[np.ndarray, "*lead past future"], name: str) -> Float[np.ndarray, "*lead"]:
+def grid_score(
+    grid: Float[np.ndarray, "*lead past future"], name: str
+) -> Float[np.ndarray, "*lead"]:
     """Sum of the cells of an oriented grid that make the score `name` of `GRID_SCORES`."""
     weights = GRID_SCORES[name].ravel().astype(float)
     return grid.reshape(*grid.shape[:-2], 16) @ weights
