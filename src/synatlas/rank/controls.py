@@ -16,7 +16,7 @@ from synatlas.inference import (
     adjusted_p,
     surrogate_test,
 )
-from synatlas.rank.score import grid_score, oriented
+from synatlas.rank.unit_scores import grid_score, oriented
 
 #: Both must accept: each is fooled by what the other holds (drift shared within a prompt;
 #: autocorrelation that varies jointly over prompts).

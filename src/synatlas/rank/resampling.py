@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from synatlas.inference import half_weights, rank_correlation, resampling_weights
 from synatlas.progress import Progress
 from synatlas.rank.profile import layer_means, unit_counts
-from synatlas.rank.score import scores_of_units
+from synatlas.rank.unit_scores import scores_of_units
 
 #: Values held at once per score, which bounds memory at any number of units.
 _CHUNK_VALUES: Final = 250_000

@@ -1,49 +1,21 @@
-"""Scores of units: linear sums of atoms, both published rank definitions, the baseline."""
+"""The two published rank definitions and their layer profiles, from anyone's per-unit values."""
 
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Final
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Int
+from numpy.typing import ArrayLike
 
-from synatlas.axes import ATOM_LABELS, ROLES
-from synatlas.inference import weighted_mean
+from synatlas.axes import array_labels
+from synatlas.errors import ConfigError
+from synatlas.rank.profile import layer_means
 
-
-def _mask(*atoms: str) -> Bool[np.ndarray, "past future"]:
-    grid = np.zeros((4, 4), dtype=bool)
-    for name in atoms:
-        past, future = ATOM_LABELS[name]
-        grid[ROLES.index(past), ROLES.index(future)] = True
-    return grid
-
-
-#: Scores that are sums of cells of the oriented grid (un1 = the unit, un2 = its partners).
-#: phi_r is revised Phi: every atom with synergy on a side, and transfer (arXiv 2109.13186).
-GRID_SCORES: Final = MappingProxyType(
-    {
-        "synergy": _mask("sts"),
-        "redundancy": _mask("rtr"),
-        "tdmi": _mask(*ATOM_LABELS),
-        "transfer": _mask("xty", "ytx"),
-        "phi_r": _mask("sts", "xts", "yts", "stx", "sty", "xty", "ytx", "rts", "str"),
-    }
-)
-
-#: Scores of the pooled excess over the same-step null, and the grid score each is made of.
-POOLED_SCORES: Final = MappingProxyType(
-    {"integration": "phi_r", "integration_transfer": "transfer"}
-)
-
-
-def grid_score(
-    grid: Float[np.ndarray, "*lead past future"], name: str
-) -> Float[np.ndarray, "*lead"]:
-    """Sum of the cells of an oriented grid that make the score `name` of `GRID_SCORES`."""
-    weights = GRID_SCORES[name].ravel().astype(float)
-    return grid.reshape(*grid.shape[:-2], 16) @ weights
+_LABELS: Final = {
+    "rank_of_difference": "rank of (synergy - redundancy), N most synergistic",
+    "difference_of_ranks": "rank of synergy minus rank of redundancy",
+    "profile": "mean over the units of the layer",
+}
 
 
 def ordinal_ranks(values: Float[np.ndarray, "*row unit"]) -> Float[np.ndarray, "*row unit"]:
@@ -76,98 +48,115 @@ def difference_of_ranks(
     )
 
 
-def autocorrelation_baseline(
-    self_information: Float[np.ndarray, "prompt unit"],
-) -> Float[np.ndarray, "prompt unit"]:
-    """Synergy that independent series of the same self-information would have under MMI.
+def rank_units(synergy: ArrayLike, redundancy: ArrayLike, layer: ArrayLike) -> xr.Dataset:
+    """Rank units by synergy against redundancy under both published definitions.
 
-    ``2 * mean over partners j of min(S_i, S_j)``, in nats, per prompt: the closed form of sts
-    for independent series (Varley, arXiv 2407.16601). Partners without a value are left out;
-    NaN where the unit has none, or no partner.
-    """
-    values = np.where(np.isfinite(self_information), self_information, np.inf)
-    order = np.argsort(values, axis=1, kind="stable")
-    ordered = np.take_along_axis(values, order, axis=1)
-    defined = np.isfinite(ordered)
-    count = defined.sum(axis=1, keepdims=True)
-    ordered = np.where(defined, ordered, 0.0)
-    below = np.cumsum(ordered, axis=1) - ordered
-    above = np.maximum(count - 1 - np.arange(values.shape[1]), 0)
-    partners = np.where(defined & (count > 1), count - 1, np.nan)
-    baseline = np.empty(values.shape)
-    np.put_along_axis(baseline, order, 2 * (below + ordered * above) / partners, axis=1)
-    return baseline
-
-
-def scores_per_prompt(atoms: xr.Dataset) -> dict[str, Float[np.ndarray, "prompt unit"]]:
-    """Every score that is a mean over prompts, per prompt and unit.
+    ``rank_of_difference = rank(synergy - redundancy)`` is what the authors' code computes;
+    ``difference_of_ranks = rank(synergy) - rank(redundancy)`` is what their text says. Ranks are
+    ordinal, 1..N with N the highest, ties in unit order; a unit that lacks either value is
+    unranked (NaN) and does not count.
 
     Parameters
     ----------
-    atoms : an Atoms artifact.
+    synergy, redundancy : (unit,) mean sts and rtr of every unit over its partners, in any one
+        unit of information; NaN where undefined.
+    layer : (unit,) layer of every unit, whole numbers from 0.
 
     Returns
     -------
-    dict
-        `GRID_SCORES`, ``synergy_ccs`` where CCS was computed, ``self_information`` and
-        ``autocorrelation_baseline``, all in nats.
+    xarray.Dataset
+        ``rank_of_difference(unit)``, ``difference_of_ranks(unit)`` and ``profile(score, layer)``,
+        the layer means of both ranks, of synergy and of redundancy, over the defined units;
+        coordinate ``depth(layer)`` is layer / last layer.
+
+    Raises
+    ------
+    ConfigError
+        The arrays differ in length, are not one-dimensional, hold no defined unit, or layers
+        are not whole numbers from 0.
+
+    References
+    ----------
+    arXiv 2601.06851 (text); Luppi et al. 2022, https://doi.org/10.1038/s41593-022-01070-0.
+
+    Examples
+    --------
+    >>> rank_units([0.1, 0.4, 0.2], [0.0, 0.1, 0.1], [0, 1, 2]).rank_of_difference.values
+    array([1., 3., 2.])
     """
-    grid = oriented(atoms["unit_atom"], "prompt")
-    out = {name: grid_score(grid, name) for name in GRID_SCORES}
-    if "unit_atom_ccs" in atoms:
-        out["synergy_ccs"] = grid_score(oriented(atoms["unit_atom_ccs"], "prompt"), "synergy")
-    own = atoms["self_information"].transpose("prompt", "unit").to_numpy()
-    out["self_information"] = own
-    out["autocorrelation_baseline"] = autocorrelation_baseline(own)
-    return out
-
-
-def oriented(grid: xr.DataArray, *lead: str) -> Float[np.ndarray, "..."]:
-    """Values of a unit grid with its leading dims, then unit, and both roles in their order."""
-    ordered = grid.sel(past=list(ROLES), future=list(ROLES))
-    return ordered.transpose(*lead, "unit", "past", "future").to_numpy()
-
-
-def scores_of_units(
-    per_prompt: Mapping[str, Float[np.ndarray, "prompt unit"]],
-    weights: Float[np.ndarray, "draw prompt"],
-) -> dict[str, Float[np.ndarray, "draw unit"]]:
-    """Scores of every unit for each row of prompt `weights`; the ranks are taken afterwards.
-
-    ``balance`` is the ratio of the means, synergy / (synergy + redundancy), NaN where the sum
-    is not positive.
-    """
-    means = {name: weighted_mean(weights, values) for name, values in per_prompt.items()}
-    synergy, redundancy = means["synergy"], means["redundancy"]
-    total = synergy + redundancy
-    balance = np.full(total.shape, np.nan)
-    np.divide(synergy, total, out=balance, where=total > 0)
-    ranks = {
-        "rank_of_difference": rank_of_difference(synergy, redundancy),
-        "difference_of_ranks": difference_of_ranks(synergy, redundancy),
+    values = {
+        "synergy": _column(synergy, "synergy"),
+        "redundancy": _column(redundancy, "redundancy"),
     }
-    return {**ranks, **means, "balance": balance}
-
-
-def pooled_scores(atoms: xr.Dataset) -> dict[str, Float[np.ndarray, " unit"]]:
-    """Pooled scores minus their same-step null, in nats (see `POOLED_SCORES`)."""
-    excess = oriented(atoms["pooled_atom"]) - oriented(atoms["same_step_atom"])
-    return {name: grid_score(excess, part) for name, part in POOLED_SCORES.items()}
-
-
-def pooled_draws(atoms: xr.Dataset) -> dict[str, Float[np.ndarray, "bootstrap unit"]]:
-    """Prompt-bootstrap draws of `pooled_scores`, corrected for bias.
-
-    Cross-lag terms are squared, so sampling noise raises the excess of uncoupled series, once
-    in the value and once more in every draw. The mean draw minus the value estimates that bias
-    (Efron, Tibshirani 1993, chapter 10); twice the estimate is taken off each draw, so that the
-    draws centre on the corrected value and an interval of them can hold zero.
-    """
-    draws = oriented(atoms["pooled_excess_draw"], "bootstrap")
-    values = pooled_scores(atoms)
-    out = {}
-    for name, part in POOLED_SCORES.items():
-        draw = grid_score(draws, part)
-        bias = draw.mean(axis=0) - values[name] if len(draw) else np.zeros(values[name].shape)
-        out[name] = draw - 2 * bias
+    unit_layer = _whole_layers(_column(layer, "layer"))
+    _check_lengths({**values, "layer": unit_layer})
+    ranks = {
+        "rank_of_difference": rank_of_difference(values["synergy"], values["redundancy"]),
+        "difference_of_ranks": difference_of_ranks(values["synergy"], values["redundancy"]),
+    }
+    if not np.isfinite(ranks["rank_of_difference"]).any():
+        raise ConfigError(
+            given="no unit with both a finite synergy and a finite redundancy",
+            expected="at least one such unit",
+            remedy="pass the mean sts and rtr of every unit, NaN only where undefined",
+        )
+    layers = np.unique(unit_layer)
+    scores = {**ranks, **values}
+    profile = np.stack([layer_means(value, unit_layer, layers) for value in scores.values()])
+    out = xr.Dataset(
+        {
+            **{name: ("unit", rank) for name, rank in ranks.items()},
+            "profile": (("score", "layer"), profile),
+        },
+        coords={
+            "unit": list(array_labels(unit_layer.size)),
+            "unit_layer": ("unit", unit_layer),
+            "score": list(scores),
+            "layer": layers,
+            "depth": ("layer", layers / max(int(layers[-1]), 1)),
+        },
+    )
+    for name, label in _LABELS.items():
+        out[name].attrs = {"long_name": label}
     return out
+
+
+def _column(values: ArrayLike, name: str) -> Float[np.ndarray, " unit"]:
+    try:
+        column = np.array(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            given=f"{name} that is not an array of numbers ({error})",
+            expected="one number per unit",
+            remedy=f"pass {name} as a one-dimensional array",
+        ) from error
+    if column.ndim != 1:
+        raise ConfigError(
+            given=f"{name} with {column.ndim} dimensions, shape {column.shape}",
+            expected="one number per unit, one dimension",
+            cause="values per pair or per prompt",
+            remedy="average over partners and prompts first",
+        )
+    return column
+
+
+def _whole_layers(layer: Float[np.ndarray, " unit"]) -> Int[np.ndarray, " unit"]:
+    whole = np.isfinite(layer) & (layer >= 0) & (layer == np.round(layer))
+    if not whole.all():
+        raise ConfigError(
+            given=f"layer {layer[~whole][0]} of unit {int(np.flatnonzero(~whole)[0])}",
+            expected="whole numbers from 0",
+            cause="depths in 0..1 were passed in the place of layers" if layer.size else "",
+            remedy="pass the layer index of every unit",
+        )
+    return layer.astype(np.int64)
+
+
+def _check_lengths(columns: dict[str, np.ndarray]) -> None:
+    lengths = {name: column.size for name, column in columns.items()}
+    if len(set(lengths.values())) != 1:
+        raise ConfigError(
+            given=", ".join(f"{n} values of {name}" for name, n in lengths.items()),
+            expected="arrays of one length, one entry per unit",
+            remedy="pass synergy, redundancy and layer of the same units in the same order",
+        )

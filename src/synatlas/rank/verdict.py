@@ -14,6 +14,7 @@ from synatlas.rank.findings import (
     findings_beyond_this_run,
     integration_finding,
     mmi_and_ccs_finding,
+    over_null_finding,
     random_weights_finding,
     shape_finding,
 )
@@ -77,7 +78,7 @@ def judge(atlas: xr.Dataset, *, random_init: Sequence[xr.Dataset] = ()) -> Verdi
     findings = (
         core,
         integration_finding(atlas),
-        *(_over_null(atlas, i) for i in range(atlas.sizes["null"])),
+        *(over_null_finding(atlas, i) for i in range(atlas.sizes["null"])),
         mmi_and_ccs_finding(atlas),
         published,
         shape_finding(

@@ -28,7 +28,7 @@ from synatlas.rank.controls import (
 )
 from synatlas.rank.profile import Shape, layer_means, order_p, shape_of
 from synatlas.rank.resampling import Pooled, Resampled, resample, split_half
-from synatlas.rank.score import (
+from synatlas.rank.unit_scores import (
     pooled_draws,
     pooled_scores,
     scores_of_units,
