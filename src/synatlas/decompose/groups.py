@@ -1,0 +1,101 @@
+"""Prompts of one length together: windows of a whole data set, and sums over all its prompts."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from synatlas.decompose.lattice import grid, moebius
+from synatlas.decompose.pairs import DEFINED, ROWS, PairSums, Redundancy, pair_count, sum_pairs
+from synatlas.decompose.windows import CODE, Windows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Prompts of one number of steps: their positions in the data set and their series."""
+
+    prompts: Int[np.ndarray, " prompt"]
+    series: Float[np.ndarray, "prompt step unit"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """Sums over every prompt of the data set; rows as in :class:`synatlas.decompose.pairs`."""
+
+    pair: Float[np.ndarray, "row pair"]
+    unit: Float[np.ndarray, "prompt row unit"] | None
+    tally: Int[np.ndarray, "status pair"] | None
+    prompts: int
+
+
+def group_by_length(
+    values: Float[np.ndarray, "prompt step unit"], n_steps: Int[np.ndarray, " prompt"]
+) -> list[Group]:
+    """Cut off padding: prompts of equal length share a group, shortest first."""
+    return [
+        Group(prompts=where, series=values[where, :steps])
+        for steps in np.unique(n_steps)
+        for where in [np.flatnonzero(n_steps == steps)]
+    ]
+
+
+def total(
+    left: list[Windows],
+    right: list[Windows],
+    prompts: list[Int[np.ndarray, " prompt"]],
+    redundancy: Redundancy,
+    *,
+    per_unit: bool,
+) -> Totals:
+    """Sum every pair over all groups; `prompts` says where each group's prompts belong."""
+    units = left[0].shape[1]
+    count = sum(where.size for where in prompts)
+    pair = np.zeros((ROWS, pair_count(units)))
+    unit = np.zeros((count, ROWS, units)) if per_unit else None
+    tally = None
+    for mine, other, where in zip(left, right, prompts, strict=True):
+        sums = _sums(mine, other, redundancy, per_unit=per_unit)
+        pair += sums.pair
+        if unit is not None and sums.unit is not None:
+            unit[where] = sums.unit
+        if sums.tally is not None:
+            tally = np.zeros((len(CODE), pair.shape[1]), dtype=np.int32) if tally is None else tally
+            tally += sums.tally
+    if tally is not None:
+        # Groups without any trouble keep no tally of their own.
+        tally[CODE["ok"]] = pair[DEFINED] - tally[CODE["duplicate"]]
+    return Totals(pair=pair, unit=unit, tally=tally, prompts=count)
+
+
+def _sums(left: Windows, right: Windows, redundancy: Redundancy, *, per_unit: bool) -> PairSums:
+    return sum_pairs(left, right, redundancy, per_unit=per_unit)
+
+
+def mean_atoms(rows: Float[np.ndarray, "*lead row item"]) -> np.ndarray:
+    """``(*lead, item, past, future)`` atoms of sums, in nats; NaN where nothing was defined."""
+    defined = rows[..., DEFINED, :]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        atoms = np.stack(moebius([rows[..., k, :] / defined for k in range(16)]))
+    return grid(atoms)
+
+
+def mean_row(rows: Float[np.ndarray, "*lead row item"], row: int) -> np.ndarray:
+    """Mean of one row over its defined cases, NaN where there are none."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return rows[..., row, :] / rows[..., DEFINED, :]
+
+
+def statuses(totals: Totals) -> np.ndarray:
+    """Status of each pair over all prompts, int8.
+
+    0 where the pair is defined in some prompt (how many, `n_defined` says); duplicate where it is
+    one in any prompt; else the most frequent reason, the lower code first.
+    """
+    status = np.zeros(totals.pair.shape[1], dtype=np.int8)
+    if totals.tally is not None:
+        reasons = totals.tally.copy()
+        reasons[CODE["ok"]] = 0
+        lost = totals.pair[DEFINED] == 0
+        status[lost] = reasons[:, lost].argmax(axis=0)
+        status[totals.tally[CODE["duplicate"]] > 0] = CODE["duplicate"]
+    return status
