@@ -1,6 +1,15 @@
 """Recording: the scalar activity of every unit at every generated token of every prompt."""
 
-from synatlas.artifact import Schema, Variable
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float, Int
+
+from synatlas.artifact import Schema, Variable, finish
+from synatlas.models.units import UnitTable
 
 #: One series per (prompt, unit). `activity[t]` is taken at the position that produces `token[t]`,
 #: so the first sample is the last prompt position ("producing" alignment).
@@ -63,7 +72,9 @@ RECORDING = Schema(
         "reply": Variable(dims=("prompt",), dtype="str", units="", long_name="generated text"),
     },
     # model: name as given; model_revision: commit or content hash; n_layers: decoder layers.
+    # alignment: "producing", or "document" where sample t is taken at the position of token t.
     # live_replay_error: greatest relative difference of norms, live against replayed.
+    # non_finite_series: series (prompt, unit) with a value that is not finite before n_steps.
     attrs=(
         "model",
         "model_revision",
@@ -77,5 +88,82 @@ RECORDING = Schema(
         "decoding",
         "dtype",
         "live_replay_error",
+        "non_finite_series",
     ),
 )
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Labels:
+    """Who each row is: ids, categories, and the texts before, as and after the model saw them."""
+
+    ids: Sequence[str]
+    categories: Sequence[str]
+    texts: Sequence[str]
+    rendered: Sequence[str]
+    replies: Sequence[str]
+
+
+def assemble(
+    *,
+    activity: Float[np.ndarray, "prompt step unit"],
+    logprob: Float[np.ndarray, "prompt step"],
+    tokens: Sequence[Sequence[int]],
+    prompt_tokens: Sequence[Sequence[int]],
+    labels: Labels,
+    units: UnitTable,
+    attrs: Mapping[str, object],
+    fingerprint: str,
+) -> xr.Dataset:
+    """Put what was recorded into the form of :data:`RECORDING`.
+
+    Parameters
+    ----------
+    activity : NaN from a prompt's last step on.
+    logprob : of each token, in nats; likewise.
+    tokens : recorded tokens of each prompt.
+    prompt_tokens : tokens before them.
+    labels : texts; they must be free of NUL and lone surrogates.
+    units : the columns of `activity`.
+    attrs : the schema's attributes but for those that are counted here.
+    fingerprint : of the recording.
+    """
+    n_steps = np.array([len(row) for row in tokens], dtype=np.int32)
+    recorded = np.arange(activity.shape[1])[None, :, None] < n_steps[:, None, None]
+    broken = (~np.isfinite(activity) & recorded).any(axis=1)
+    dataset = xr.Dataset(
+        data_vars={
+            "activity": (("prompt", "step", "unit"), activity.astype(np.float32, copy=False)),
+            "token": (("prompt", "step"), _filled(tokens, activity.shape[1])),
+            "logprob": (("prompt", "step"), logprob.astype(np.float32, copy=False)),
+            "prompt_token": (("prompt", "position"), _filled(prompt_tokens, 1)),
+            "n_steps": (("prompt",), n_steps),
+        },
+        coords={
+            "prompt": (("prompt",), _text(labels.ids)),
+            "category": (("prompt",), _text(labels.categories)),
+            "text": (("prompt",), _text(labels.texts)),
+            "rendered": (("prompt",), _text(labels.rendered)),
+            "reply": (("prompt",), _text(labels.replies)),
+            "unit": (("unit",), _text(units.label)),
+            "layer": (("unit",), units.layer),
+            "index": (("unit",), units.index),
+            "kind": (("unit",), _text(units.kind)),
+            "kv_group": (("unit",), units.kv_group),
+        },
+        attrs={**attrs, "n_layers": units.n_layers, "non_finite_series": int(broken.sum())},
+    )
+    return finish(dataset, RECORDING, fingerprint=fingerprint)
+
+
+def _text(values: Sequence[str]) -> np.ndarray:
+    return np.array(list(values), dtype=str)
+
+
+def _filled(rows: Sequence[Sequence[int]], at_least: int) -> Int[np.ndarray, "prompt place"]:
+    """Rows of different length in one array, -1 where a row has nothing."""
+    filled = np.full((len(rows), max(at_least, *map(len, rows))), -1, dtype=np.int32)
+    for row, values in zip(filled, rows, strict=True):
+        row[: len(values)] = values
+    return filled

@@ -1,0 +1,345 @@
+"""Loading a causal language model with its tokenizer, pinned to what its files are."""
+
+from dataclasses import dataclass, field
+from typing import Any, Final, final
+
+import torch
+from huggingface_hub import HfApi, constants, hf_hub_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+from synatlas.errors import ConfigError, ModelError
+from synatlas.models.identity import Source, card_seed, folder_digest, resolve
+from synatlas.models.probe import find_units
+from synatlas.models.quiet import quiet
+from synatlas.models.units import UnitTable
+
+#: Types of the weights, by name.
+DTYPES: Final = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "float64": torch.float64,
+}
+
+#: Names under which configurations state the longest sequence they were made for.
+CONTEXT_NAMES: Final = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len")
+
+#: Seconds to wait for the Hub before saying that it cannot be reached.
+HUB_TIMEOUT_S: Final = 10
+
+#: A connection that fails: the Hub client's HTTP error derives from its transport's own base.
+_CONNECTION_ERRORS: tuple[type[Exception], ...] = (OSError, *HfHubHTTPError.__bases__)
+
+#: What transformers raises on files that it cannot turn into a configuration, tokenizer or model.
+_FILE_ERRORS: Final = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ImportError,
+    RuntimeError,
+)
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LanguageModel:
+    """A causal language model, ready to be run and read.
+
+    Parameters
+    ----------
+    model : the transformers model, in evaluation mode, without gradients.
+    tokenizer : its tokenizer.
+    name : name as given; of a local folder the folder's own name.
+    revision : commit of a Hub model, digest of the files of a folder; with ``+random_init:SEED``
+        where the weights are fresh.
+    model_type : architecture, as the configuration names it.
+    device : where it runs.
+    dtype : type of the weights.
+    n_layers : decoder layers.
+    units : its attention heads.
+    context_length : longest sequence the model was made for, in tokens; None without limit.
+    """
+
+    model: nn.Module = field(repr=False)
+    tokenizer: PreTrainedTokenizerBase = field(repr=False)
+    name: str
+    revision: str
+    model_type: str
+    device: torch.device
+    dtype: torch.dtype
+    n_layers: int
+    units: UnitTable = field(repr=False)
+    context_length: int | None
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pinned:
+    """Where the files are, and which version of them."""
+
+    location: str
+    revision: str
+    options: dict[str, Any]
+
+
+def load(
+    name: str,
+    *,
+    revision: str | None = None,
+    dtype: torch.dtype | str | None = None,
+    device: torch.device | str | None = None,
+    random_init: bool = False,
+    seed: int | None = None,
+    trust_remote_code: bool = False,
+) -> LanguageModel:
+    """Load a causal language model and find its units.
+
+    Parameters
+    ----------
+    name : ``bundled:NAME``, a local folder, or a Hub id.
+    revision : branch, tag or commit of a Hub model; it is resolved to a commit.
+    dtype : type of the weights; float32 on a CPU and the checkpoint's own elsewhere where None.
+    device : where to run; the first GPU, else the CPU, where None.
+    random_init : fresh weights of the same architecture, drawn in float32 on the CPU; no weights
+        file is needed.
+    seed : seed of the fresh weights; a bundled model's own, else 0, where None.
+    trust_remote_code : let a Hub model run code of its own.
+
+    Returns
+    -------
+    LanguageModel
+        In evaluation mode, without gradients.
+
+    Raises
+    ------
+    ModelError
+        The model cannot be found or reached, has no safetensors weights or no tokenizer, is no
+        causal language model, or its architecture is not covered.
+    ConfigError
+        `dtype` or `device` has no such value.
+    """
+    source = resolve(name)
+    where = _device(device)
+    with quiet():
+        pinned = _pin(source, revision, trust_remote_code)
+        config = _config(source, pinned)
+        tokenizer = _tokenizer(source, pinned)
+        weights_type = _dtype(dtype, where)
+        if random_init:
+            seed = _init_seed(source, seed)
+            model = _fresh(config, seed, weights_type, trust_remote_code)
+        else:
+            model = _stored(source, pinned, config, weights_type)
+        model = model.to(where).eval().requires_grad_(False)
+    units = find_units(model)
+    return LanguageModel(
+        model=model,
+        tokenizer=tokenizer,
+        name=source.name,
+        revision=pinned.revision + (f"+random_init:{seed}" if random_init else ""),
+        model_type=config.model_type,
+        device=where,
+        dtype=model.dtype,
+        n_layers=units.n_layers,
+        units=units,
+        context_length=_context_length(config),
+    )
+
+
+def _device(device: torch.device | str | None) -> torch.device:
+    if device is None:
+        device = "cuda:0" if torch.cuda.is_available() else "cpu"
+    try:
+        where = torch.device(device)
+        torch.empty(0, device=where)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(
+            given=f"device {device}",
+            expected="cpu, or a GPU that torch finds, such as cuda:0",
+            cause=str(error).splitlines()[0],
+            remedy="choose a device of this machine",
+        ) from error
+    return where
+
+
+def _dtype(dtype: torch.dtype | str | None, device: torch.device) -> torch.dtype | None:
+    """Type of the weights, None for the checkpoint's own."""
+    if dtype is None:
+        return torch.float32 if device.type == "cpu" else None
+    chosen = DTYPES.get(dtype) if isinstance(dtype, str) else dtype
+    if chosen not in DTYPES.values():
+        raise ConfigError(
+            given=f"dtype {dtype}",
+            expected=f"one of {', '.join(DTYPES)}",
+            remedy="choose one of these names",
+        )
+    return chosen
+
+
+def _pin(source: Source, revision: str | None, trust_remote_code: bool) -> _Pinned:  # noqa: FBT001
+    if source.kind == "hub":
+        return _pin_hub(source, revision, trust_remote_code=trust_remote_code)
+    if revision is not None:
+        raise ModelError(
+            given=f"revision {revision} of {source.name}",
+            expected="no revision: the files of a folder are what they are",
+            remedy="leave the revision out",
+        )
+    digest = folder_digest(source.folder) if source.folder else ""
+    options = {"local_files_only": True, "trust_remote_code": trust_remote_code}
+    return _Pinned(location=source.location, revision=digest, options=options)
+
+
+def _pin_hub(source: Source, revision: str | None, *, trust_remote_code: bool) -> _Pinned:
+    """Resolve a Hub id to a commit: by asking once, else by what the cache holds."""
+    try:
+        commit = HfApi().model_info(source.name, revision=revision, timeout=HUB_TIMEOUT_S).sha
+        offline = False
+    except HFValidationError as error:
+        raise _not_found(source, "it is neither a Hub id nor a folder that exists") from error
+    except GatedRepoError as error:
+        raise _not_found(source, "access to it must be granted on the Hub first") from error
+    except RevisionNotFoundError as error:
+        raise _not_found(source, f"it has no revision {revision}") from error
+    except RepositoryNotFoundError as error:
+        raise _not_found(source, "the Hub has no such model, or it is private") from error
+    except _CONNECTION_ERRORS as error:
+        commit, offline = _cached_commit(source, revision, error), True
+    options = {
+        "revision": commit,
+        "local_files_only": offline,
+        "trust_remote_code": trust_remote_code,
+    }
+    return _Pinned(location=source.location, revision=str(commit), options=options)
+
+
+def _cached_commit(source: Source, revision: str | None, error: BaseException) -> str:
+    try:
+        path = hf_hub_download(source.name, "config.json", revision=revision, local_files_only=True)
+    except LocalEntryNotFoundError:
+        reason = "HF_HUB_OFFLINE is set" if constants.is_offline_mode() else "no connection"
+        cause = f"the Hub cannot be reached ({reason}), and the model is not in the local cache"
+        raise _not_found(source, cause) from error
+    return path.replace("\\", "/").split("/snapshots/")[-1].split("/")[0]
+
+
+def _not_found(source: Source, cause: str) -> ModelError:
+    return ModelError(
+        given=f"the model {source.name}",
+        expected="bundled:NAME, a local folder, or a Hub id such as org/model",
+        cause=cause,
+        remedy="check the name, or pass a bundled model or a local folder, which need no network",
+    )
+
+
+def _config(source: Source, pinned: _Pinned) -> PreTrainedConfig:
+    try:
+        config = AutoConfig.from_pretrained(pinned.location, **pinned.options)
+    except _FILE_ERRORS as error:
+        raise _unreadable(source, "config.json", error) from error
+    known = config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    own_code = "AutoModelForCausalLM" in getattr(config, "auto_map", {})
+    if config.is_encoder_decoder or not (known or own_code):
+        raise ModelError(
+            given=f"the model {source.name} of type {config.model_type}",
+            expected="a causal language model (decoder only)",
+            cause="it is an encoder, an encoder-decoder, or has no language-model head",
+            remedy="choose a causal language model, such as Llama, Qwen, Gemma or GPT-NeoX",
+        )
+    return config
+
+
+def _tokenizer(source: Source, pinned: _Pinned) -> PreTrainedTokenizerBase:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(pinned.location, **pinned.options)
+    except _FILE_ERRORS as error:
+        raise _unreadable(source, "the tokenizer's files", error) from error
+    if len(tokenizer) == 0:
+        raise _unreadable(source, "the tokenizer's files", ValueError("its vocabulary is empty"))
+    return tokenizer
+
+
+def _unreadable(source: Source, what: str, error: BaseException) -> ModelError:
+    lines = str(error).strip().splitlines()
+    return ModelError(
+        given=f"the model {source.name}",
+        expected="config.json, safetensors weights and tokenizer files that transformers can read",
+        cause=f"{what}: {lines[0] if lines else type(error).__name__}",
+        remedy="check that the model is complete, or choose another",
+    )
+
+
+def _init_seed(source: Source, seed: int | None) -> int:
+    if seed is None and source.kind == "bundled" and source.folder is not None:
+        seed = card_seed(source.folder)
+    return 0 if seed is None else seed
+
+
+def _fresh(
+    config: PreTrainedConfig,
+    seed: int,
+    dtype: torch.dtype | None,
+    trust_remote_code: bool,  # noqa: FBT001
+) -> Any:
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(
+            config, dtype=torch.float32, trust_remote_code=trust_remote_code
+        )
+    return model if dtype is None else model.to(dtype)
+
+
+def _stored(
+    source: Source, pinned: _Pinned, config: PreTrainedConfig, dtype: torch.dtype | None
+) -> Any:
+    if source.folder is not None and not any(source.folder.glob("*.safetensors")):
+        raise ModelError(
+            given=f"the model {source.name}",
+            expected="weights in *.safetensors files",
+            cause="its folder has none; pickled weights can execute code and are not read",
+            remedy="convert the weights to safetensors, or ask for random_init",
+        )
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            pinned.location,
+            config=config,
+            dtype="auto" if dtype is None else dtype,
+            use_safetensors=True,
+            output_loading_info=True,
+            **pinned.options,
+        )
+    except _FILE_ERRORS as error:
+        raise _unreadable(source, "the weights", error) from error
+    model, info = loaded
+    absent = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
+    if absent:
+        raise ModelError(
+            given=f"the model {source.name}",
+            expected="weights for every parameter",
+            cause=f"{len(absent)} parameters are missing or of another shape, such as {absent[0]}; "
+            "they would be random numbers",
+            remedy="check that the files are complete and fit config.json",
+        )
+    return model
+
+
+def _context_length(config: PreTrainedConfig) -> int | None:
+    text = config.get_text_config(decoder=True)
+    for name in CONTEXT_NAMES:
+        length = getattr(text, name, None)
+        if isinstance(length, int) and length > 0:
+            return length
+    return None

@@ -1,0 +1,291 @@
+"""Reading a model while it computes: the only module that registers hooks.
+
+No hook waits for the device: nothing is copied to the host before the caller asks for it.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final, final
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from transformers.modeling_utils import AttentionInterface
+
+from synatlas.models.units import UnitTable
+
+#: A function of the heads' outputs (row, position, head, feature) that keeps the first three axes.
+Reducer = Callable[[Tensor], Tensor]
+
+
+def norm(z: Float[Tensor, "row position head feature"]) -> Float[Tensor, "row position head"]:
+    """L2 norm over a head's features, in float32 whatever the model computes in."""
+    return torch.linalg.vector_norm(z, dim=-1, dtype=torch.float32)
+
+
+def identity(
+    z: Float[Tensor, "row position head feature"],
+) -> Float[Tensor, "row position head feature"]:
+    """The heads' outputs themselves."""
+    return z.clone()
+
+
+#: How a head's output vector is reduced, by name.
+REDUCERS: Final[dict[str, Reducer]] = {"norm": norm, "identity": identity}
+
+
+@final
+@dataclass(slots=True, kw_only=True)
+class Capture:
+    """What :func:`capture` has read so far: for each projection one tensor per forward pass."""
+
+    per_projection: list[list[Tensor]] = field(default_factory=list)
+
+    @property
+    def passes(self) -> int:
+        """Forward passes that every projection has seen."""
+        return min((len(taken) for taken in self.per_projection), default=0)
+
+    def heads(self, which: int = -1) -> list[Tensor]:
+        """Reduced outputs of one pass, a tensor (row, position, head, ...) per projection."""
+        return [taken[which] for taken in self.per_projection]
+
+    def units(self, which: int = -1) -> Float[Tensor, "row position unit"]:
+        """Scalars of one pass, units in the table's order, on the device of the first layer."""
+        heads = self.heads(which)
+        return torch.cat([values.to(heads[0].device) for values in heads], dim=-1)
+
+
+@contextmanager
+def capture(
+    model: nn.Module,
+    units: UnitTable,
+    *,
+    reduce: Reducer = norm,
+    positions: Int[Tensor, "row sample"] | None = None,
+) -> Iterator[Capture]:
+    """Read the heads' outputs z, before the output projection, in every forward pass inside.
+
+    The hooks see the projection's input, reshape it to (row, position, head, feature) and keep
+    what `reduce` makes of it. The model's results are bit-identical with and without them, and
+    the hooks are gone afterwards, also after an exception.
+
+    Parameters
+    ----------
+    model : the model that `units` was found in.
+    units : its units.
+    reduce : one of :data:`REDUCERS`.
+    positions : for each row the positions to keep, in this order; all where None.
+
+    Yields
+    ------
+    Capture
+        Filled as the model runs.
+    """
+    taken = Capture(per_projection=[[] for _ in units.projections])
+
+    def hook_for(heads: int, width: int, kept: list[Tensor]) -> Callable[..., None]:
+        def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
+            del module
+            x = args[0]
+            z = x.view(x.shape[0], x.shape[1], heads, width)
+            if positions is not None:
+                rows = torch.arange(z.shape[0], device=z.device)[:, None]
+                z = z[rows, positions.to(z.device)]
+            kept.append(reduce(z))
+
+        return hook
+
+    with ExitStack() as stack:
+        for projection, kept in zip(units.projections, taken.per_projection, strict=True):
+            module = model.get_submodule(projection.module)
+            hook = hook_for(projection.heads, projection.width, kept)
+            stack.callback(module.register_forward_pre_hook(hook).remove)
+        yield taken
+
+
+@contextmanager
+def head_at(model: Any, positions: Int[Tensor, "row sample"]) -> Iterator[None]:
+    """Let the model's output head see only `positions` of each row.
+
+    Logits of every position would not fit in memory for a large vocabulary; this way they pass
+    through all that the model does with them (scaling, soft caps) without being built.
+    """
+    head = model.get_output_embeddings()
+
+    def hook(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        del module
+        hidden = args[0]
+        rows = torch.arange(hidden.shape[0], device=hidden.device)[:, None]
+        return (hidden[rows, positions.to(hidden.device)], *args[1:])
+
+    handle = head.register_forward_pre_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mixed:
+    """Outputs of an attention's heads, as the attention function returned them.
+
+    `z` is (position, head, feature) of the first row; `kv_groups` the key/value group per head;
+    `module` the attention module where the interface names it.
+    """
+
+    module: str | None
+    z: Tensor
+    kv_groups: tuple[int, ...]
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Read:
+    """Input (position, feature) of a module with a weight matrix, of the first row."""
+
+    module: str
+    x: Tensor
+
+
+Event = Mixed | Read
+
+
+@contextmanager
+def trace(model: nn.Module, *, rows: int) -> Iterator[list[Event]]:
+    """Log, in order, what attention functions return and what weight matrices read.
+
+    Attention functions are seen where transformers looks them up; a model that has its own
+    attention code is seen through its torch calls: ``scaled_dot_product_attention``, and every
+    matrix product whose first factor is non-negative with rows that sum to one.
+
+    Parameters
+    ----------
+    model : any causal language model.
+    rows : batch rows of the forward pass that is to be traced.
+    """
+    events: list[Event] = []
+    names = {module: name for name, module in model.named_modules()}
+    mode = _MixingMode(events, rows)
+
+    def look(module: nn.Module, args: tuple[Any, ...]) -> None:
+        if args and isinstance(args[0], Tensor) and args[0].ndim == 3 and len(args[0]) == rows:
+            events.append(Read(module=names[module], x=args[0][0].detach().clone()))
+
+    with ExitStack() as stack:
+        for module in names:
+            if _has_matrix(module):
+                stack.callback(module.register_forward_pre_hook(look).remove)
+        stack.enter_context(_interface(mode, names))
+        stack.enter_context(mode)
+        yield events
+
+
+def _has_matrix(module: nn.Module) -> bool:
+    weight = dict(module.named_parameters(recurse=False)).get("weight")
+    return weight is not None and weight.ndim == 2 and not isinstance(module, nn.Embedding)
+
+
+@contextmanager
+def _interface(mode: "_MixingMode", names: dict[nn.Module, str]) -> Iterator[None]:
+    """Wrap whatever attention function transformers looks up."""
+    stock = AttentionInterface.get_interface
+
+    def get_interface(self: AttentionInterface, *args: Any, **kwargs: Any) -> Callable[..., Any]:
+        function = stock(self, *args, **kwargs)
+
+        def tapped(module: nn.Module, *inputs: Any, **options: Any) -> Any:
+            with mode.paused():
+                result = function(module, *inputs, **options)
+            value = inputs[2] if len(inputs) > 2 else options["value"]
+            mode.note(result[0].transpose(1, 2), value, names.get(module))
+            return result
+
+        return tapped
+
+    AttentionInterface.get_interface = get_interface
+    try:
+        yield
+    finally:
+        AttentionInterface.get_interface = stock
+
+
+class _MixingMode(TorchFunctionMode):
+    """Notes what products of attention weights and values give."""
+
+    _PRODUCTS = (torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm, Tensor.bmm)
+
+    def __init__(self, events: list[Event], rows: int) -> None:
+        super().__init__()
+        self.events = events
+        self.rows = rows
+        self.is_paused = False
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        self.is_paused = True
+        try:
+            yield
+        finally:
+            self.is_paused = False
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        del types
+        result = func(*args, **(kwargs or {}))
+        if self.is_paused:
+            return result
+        if func is F.scaled_dot_product_attention:
+            value = args[2] if len(args) > 2 else kwargs["value"]
+            self.note(result, value, None)
+        elif func in self._PRODUCTS and len(args) == 2 and _are_weights(args[0]):
+            self.note(self._split(result), self._split(args[1]), None)
+        return result
+
+    def _split(self, x: Tensor) -> Tensor:
+        """(row * head, position, feature) as (row, head, position, feature)."""
+        return x.unflatten(0, (self.rows, -1)) if x.ndim == 3 else x
+
+    def note(self, z: Tensor, value: Tensor, module: str | None) -> None:
+        """Log head outputs and values, both (row, head, position, feature)."""
+        if z.ndim != 4 or value.ndim != 4 or len(z) != self.rows:
+            return
+        groups = _kv_groups(value[0], z.shape[1])
+        if groups is not None:
+            z_first = z[0].transpose(0, 1).detach().clone()
+            self.events.append(Mixed(module=module, z=z_first, kv_groups=groups))
+
+
+def _are_weights(x: object) -> bool:
+    """Whether `x` holds attention weights: non-negative, rows that sum to one."""
+    if not isinstance(x, Tensor) or x.ndim not in {3, 4} or not x.is_floating_point():
+        return False
+    sums = x.float().sum(-1)
+    return bool((x >= 0).all()) and bool(torch.allclose(sums, torch.ones_like(sums), atol=1e-2))
+
+
+def _kv_groups(value: Tensor, heads: int) -> tuple[int, ...] | None:
+    """Group of each head: heads that share their values are one group.
+
+    `value` is (group or head, position, feature). Where it was expanded to all heads, equal
+    values tell the groups apart from heads of their own.
+    """
+    if len(value) != heads:
+        return (
+            tuple(i // (heads // len(value)) for i in range(heads))
+            if heads % len(value) == 0
+            else None
+        )
+    groups: list[int] = []
+    firsts: list[Tensor] = []
+    for one in value:
+        same = [g for g, first in enumerate(firsts) if torch.equal(first, one)]
+        if not same:
+            firsts.append(one)
+        groups.append(same[0] if same else len(firsts) - 1)
+    return tuple(groups)

@@ -1,0 +1,90 @@
+"""Greedy continuation of prompts, in batches, without hooks."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from transformers import GenerationConfig
+
+from synatlas.models.load import LanguageModel
+from synatlas.models.quiet import quiet
+
+
+def end_ids(model: LanguageModel) -> tuple[int, ...]:
+    """Tokens that end a reply, by the model's generation settings and its tokenizer."""
+    stated: list[Any] = [model.tokenizer.eos_token_id]
+    settings: Any = model.model.generation_config
+    if settings is not None:
+        own = settings.eos_token_id
+        stated += own if isinstance(own, list) else [own]
+    vocabulary = vocabulary_size(model)
+    return tuple(sorted({i for i in stated if isinstance(i, int) and 0 <= i < vocabulary}))
+
+
+def vocabulary_size(model: LanguageModel) -> int:
+    """Rows of the model's embedding: tokens that it can read."""
+    embedding: Any = model.model.get_input_embeddings()  # type: ignore[operator]
+    return embedding.weight.shape[0]
+
+
+def greedy(
+    model: LanguageModel, prompts: Sequence[Sequence[int]], *, tokens: int, stop_at_eos: bool
+) -> list[list[int]]:
+    """The most likely continuation of each prompt, token by token.
+
+    The model's own generation settings (sampling, penalties, forced tokens) are set aside.
+
+    Parameters
+    ----------
+    model : the model.
+    prompts : token ids of each prompt, at least one each.
+    tokens : length of each reply.
+    stop_at_eos : let a reply end with its end-of-sequence token; otherwise these tokens are
+        suppressed, so that every reply has `tokens` tokens.
+
+    Returns
+    -------
+    list
+        Token ids of each reply.
+    """
+    ends = end_ids(model)
+    # Any valid token does: padding is masked, and cut off after an end.
+    pad = ends[0] if ends else 0
+    config = GenerationConfig(
+        do_sample=False,
+        num_beams=1,
+        max_new_tokens=tokens,
+        eos_token_id=list(ends) if stop_at_eos and ends else None,
+        suppress_tokens=list(ends) if ends and not stop_at_eos else None,
+        pad_token_id=pad,
+        use_cache=True,
+        disable_compile=True,
+    )
+    longest = max(map(len, prompts))
+    # On the left: every row's next token then comes at the same place.
+    ids = torch.tensor([[pad] * (longest - len(p)) + list(p) for p in prompts])
+    mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
+    network: Any = model.model
+    with quiet(), _settings(network, config), torch.no_grad():
+        output = network.generate(
+            ids.to(model.device), attention_mask=mask.to(model.device), generation_config=config
+        )
+    replies = output[:, longest:].tolist()
+    return [_until_end(reply, ends) if stop_at_eos else reply for reply in replies]
+
+
+def _until_end(reply: list[int], ends: tuple[int, ...]) -> list[int]:
+    stop = next((i + 1 for i, token in enumerate(reply) if token in ends), len(reply))
+    return reply[:stop]
+
+
+@contextmanager
+def _settings(network: Any, config: GenerationConfig) -> Iterator[None]:
+    # generate() fills whatever a passed configuration leaves open from the model's own.
+    stock = network.generation_config
+    network.generation_config = config
+    try:
+        yield
+    finally:
+        network.generation_config = stock

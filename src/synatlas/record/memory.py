@@ -1,0 +1,41 @@
+"""How many prompts go through the model at once."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import torch
+
+from synatlas.models.load import LanguageModel
+
+#: Most prompts at once: beyond this a CPU gains nothing, and a GPU little.
+MOST_ROWS: Final[Mapping[str, int]] = {"cpu": 32, "cuda": 256}
+
+#: Memory that a batch may take on a CPU, in bytes; on a GPU it is half of what is free.
+CPU_BYTES: Final = 2 * 2**30
+
+#: Tensors as wide as the residual stream that a layer holds at once, by count.
+LIVE_TENSORS: Final = 16
+
+
+def rows_at_once(model: LanguageModel, lengths: Sequence[int]) -> int:
+    """Prompts per batch, from an estimate of memory, spread evenly over the batches.
+
+    A row takes the key/value cache of all layers and the activations of one of them; weights are
+    not counted, they are there already.
+
+    Parameters
+    ----------
+    model : the model.
+    lengths : tokens of each prompt and its reply together.
+    """
+    embedding: Any = model.model.get_input_embeddings()  # type: ignore[operator]
+    itemsize = torch.finfo(model.dtype).bits // 8
+    cached = sum(2 * len(set(p.kv_groups)) * p.width for p in model.units.projections)
+    per_token = (cached + LIVE_TENSORS * embedding.weight.shape[1]) * itemsize
+    budget = CPU_BYTES
+    if model.device.type == "cuda":
+        budget = torch.cuda.mem_get_info(model.device)[0] // 2
+    most = MOST_ROWS.get(model.device.type, MOST_ROWS["cpu"])
+    rows = min(most, max(1, budget // (per_token * max(lengths))))
+    batches = -(-len(lengths) // rows)
+    return -(-len(lengths) // batches)

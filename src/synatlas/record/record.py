@@ -1,0 +1,332 @@
+"""Stage 1: model and prompts -> Recording."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, final
+
+import xarray as xr
+
+from synatlas.artifact import fingerprint_of
+from synatlas.errors import ConfigError
+from synatlas.models.load import LanguageModel, load
+from synatlas.models.taps import REDUCERS
+from synatlas.progress import Progress, silent
+from synatlas.record.asked import (
+    as_prompt_lengths,
+    as_prompts,
+    check_rows,
+    check_tokens,
+    rendered_prompts,
+    row_prompts,
+)
+from synatlas.record.batches import Job, record_batches, replay_batches
+from synatlas.record.memory import rows_at_once
+from synatlas.record.recording import RECORDING, Labels, assemble
+from synatlas.record.replay import SELF_TEST_TOKENS, live_replay_error
+from synatlas.record.styles import render, storable, style_name
+from synatlas.tasks.prompts import Prompts
+
+#: What can be a unit.
+UNITS: Final = ("heads",)
+
+#: Where a unit can be read: ``z``, its output before the output projection.
+SITES: Final = ("z",)
+
+#: Reductions that give a scalar.
+REDUCTIONS: Final = ("norm",)
+
+#: Tokens of the two prompts of the live-against-replayed comparison, at most.
+SELF_TEST_PROMPTS: Final = (12, 7)
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Options:
+    """What is read, as the user chose it; every field changes values."""
+
+    units: str
+    site: str
+    reduce: str
+
+    def check(self) -> None:
+        for name, value, known in (
+            ("units", self.units, UNITS),
+            ("site", self.site, SITES),
+            ("reduce", self.reduce, REDUCTIONS),
+        ):
+            if value not in known:
+                raise ConfigError(
+                    given=f"{name} {value!r}",
+                    expected=f"one of {', '.join(known)}",
+                    remedy="choose one of these names",
+                )
+
+    def config(self) -> dict[str, object]:
+        return {"units": self.units, "site": self.site, "reduce": self.reduce}
+
+
+def record(
+    model: LanguageModel | str,
+    prompts: Prompts | Sequence[str] | None = None,
+    *,
+    tokens: int = 100,
+    units: str = "heads",
+    site: str = "z",
+    reduce: str = "norm",
+    prompt_style: str = "auto",
+    stop_at_eos: bool = False,
+    batch_size: int | None = None,
+    parts: str | os.PathLike[str] | None = None,
+    begin: Callable[[], None] | None = None,
+    progress: Progress = silent,
+) -> xr.Dataset:
+    """Let a model reply to prompts, and record every unit's activity at every generated token.
+
+    Replies are generated greedily without hooks; prompt and reply are then fed once more, without
+    a cache, and the units are read. Sample t of a series is the activity at the position that
+    produces token t, so the first sample is the prompt's last position.
+
+    Parameters
+    ----------
+    model : a loaded model, or the name of one.
+    prompts : prompts, or texts; the built-in battery where None.
+    tokens : tokens of each reply, at least 8.
+    units : what is recorded: ``heads``, the query heads of attention.
+    site : where: ``z``, a head's output before the output projection.
+    reduce : how its vector becomes a number: ``norm``, the L2 norm in float32.
+    prompt_style : ``chat``, ``question``, ``raw``, or ``auto``: chat where the tokenizer has a
+        template, else question.
+    stop_at_eos : let replies end early; series then end at `n_steps` and are NaN beyond.
+        Otherwise end-of-sequence tokens are suppressed and all series have equal length.
+    batch_size : prompts at once; see :func:`choose_batch_size` where None. It changes no value
+        beyond rounding.
+    parts : folder where each finished batch is kept until the caller removes it; a later call
+        with the same model, prompts, options and batch size takes them from there.
+    begin : called once after every check has passed, before the model runs.
+    progress : told how many prompts are recorded.
+
+    Returns
+    -------
+    xarray.Dataset
+        The schema is :data:`synatlas.record.recording.RECORDING`.
+
+    Raises
+    ------
+    ConfigError
+        An option is out of range, there are no prompts, or prompt and reply together are longer
+        than the model's context.
+    ModelError
+        As :func:`synatlas.models.load.load`, or the tokenizer is not this model's.
+    """
+    options = _Options(units=units, site=site, reduce=reduce)
+    options.check()
+    check_tokens(tokens)
+    asked = as_prompts(prompts)
+    model = load(model) if isinstance(model, str) else model
+    style = style_name(prompt_style, model.tokenizer)
+    rendered = rendered_prompts(model, asked, style, tokens)
+    fingerprint = record_fingerprint(
+        model,
+        asked,
+        tokens=tokens,
+        units=units,
+        site=site,
+        reduce=reduce,
+        prompt_style=style,
+        stop_at_eos=stop_at_eos,
+    )
+    if begin is not None:
+        begin()
+    ids = [prompt.ids for prompt in rendered]
+    error = _self_test(model, ids, reduce)
+    result = record_batches(
+        Job(
+            model=model,
+            prompts=ids,
+            tokens=tokens,
+            stop_at_eos=stop_at_eos,
+            reduce=reduce,
+            rows=batch_size or rows_at_once(model, [len(i) + tokens for i in ids]),
+            parts=None if parts is None else Path(parts),
+            fingerprint=fingerprint,
+        ),
+        progress,
+    )
+    return assemble(
+        activity=result.activity,
+        logprob=result.logprob,
+        tokens=result.tokens,
+        prompt_tokens=ids,
+        labels=_labels(model, asked, [r.text for r in rendered], result.tokens),
+        units=model.units,
+        attrs={
+            **_attrs(model, options, error),
+            "alignment": "producing",
+            "prompt_style": style,
+            "end_of_sequence": "kept" if stop_at_eos else "suppressed",
+            "decoding": "greedy",
+        },
+        fingerprint=fingerprint,
+    )
+
+
+def record_fingerprint(
+    model: LanguageModel,
+    prompts: Prompts | Sequence[str] | None = None,
+    *,
+    tokens: int = 100,
+    units: str = "heads",
+    site: str = "z",
+    reduce: str = "norm",
+    prompt_style: str = "auto",
+    stop_at_eos: bool = False,
+) -> str:
+    """Fingerprint that :func:`record` gives with these arguments, without running the model."""
+    asked = as_prompts(prompts)
+    return fingerprint_of(
+        stage="record",
+        version=RECORDING.version,
+        config={
+            **_Options(units=units, site=site, reduce=reduce).config(),
+            "model_revision": model.revision,
+            "dtype": str(model.dtype),
+            "prompts": _digest([list(asked.ids), list(asked.texts), list(asked.categories)]),
+            "tokens": tokens,
+            "prompt_style": style_name(prompt_style, model.tokenizer),
+            "stop_at_eos": stop_at_eos,
+        },
+    )
+
+
+def choose_batch_size(
+    model: LanguageModel,
+    prompts: Prompts | Sequence[str] | None = None,
+    *,
+    tokens: int = 100,
+    prompt_style: str = "auto",
+) -> int:
+    """Prompts at once that fit in memory, at most 32 on a CPU and 256 on a GPU."""
+    style = style_name(prompt_style, model.tokenizer)
+    rendered = render(model.tokenizer, as_prompts(prompts).texts, style)
+    return rows_at_once(model, [len(prompt.ids) + tokens for prompt in rendered])
+
+
+def replay(
+    model: LanguageModel | str,
+    token_ids: Sequence[Sequence[int]],
+    prompt_lengths: Sequence[int] | int,
+    *,
+    prompts: Prompts | None = None,
+    units: str = "heads",
+    site: str = "z",
+    reduce: str = "norm",
+    batch_size: int | None = None,
+    progress: Progress = silent,
+) -> xr.Dataset:
+    """Record a model's units over tokens that were generated elsewhere.
+
+    Parameters
+    ----------
+    model : a loaded model, or the name of one.
+    token_ids : tokens of each row, prompt and reply together; rows may differ in length.
+    prompt_lengths : tokens of each row that are its prompt, one number for all or one per row.
+        The series covers the rest, as in :func:`record`. 0 means a document: the series covers
+        all positions, and sample t is taken at the position of token t.
+    prompts : ids, texts and categories of the rows; plain numbers where None.
+    units, site, reduce : as in :func:`record`.
+    batch_size : rows at once; chosen by memory where None.
+    progress : told how many rows are done.
+
+    Returns
+    -------
+    xarray.Dataset
+        The schema is :data:`synatlas.record.recording.RECORDING`; its attribute `alignment` is
+        ``producing`` or ``document``.
+
+    Raises
+    ------
+    ConfigError
+        An option is out of range; there are no rows; a row has nothing after its prompt, is
+        longer than the model's context, or has a token that the model does not know; documents
+        and prompts with replies are mixed.
+    """
+    options = _Options(units=units, site=site, reduce=reduce)
+    options.check()
+    model = load(model) if isinstance(model, str) else model
+    rows = [[int(token) for token in row] for row in token_ids]
+    lengths = as_prompt_lengths(rows, prompt_lengths)
+    check_rows(model, rows, lengths)
+    before = [row[:n] for row, n in zip(rows, lengths, strict=True)]
+    after = [row[n:] for row, n in zip(rows, lengths, strict=True)]
+    decoded = [model.tokenizer.decode(row) for row in before]
+    asked = row_prompts(prompts, [storable(str(text)) for text in decoded])
+    result = replay_batches(model, before, after, reduce, batch_size, progress)
+    return assemble(
+        activity=result.activity,
+        logprob=result.logprob,
+        tokens=after,
+        prompt_tokens=before,
+        labels=_labels(model, asked, [storable(str(text)) for text in decoded], after),
+        units=model.units,
+        attrs={
+            **_attrs(model, options, _self_test(model, rows, reduce)),
+            "alignment": "producing" if lengths[0] else "document",
+            "prompt_style": "given",
+            "end_of_sequence": "given",
+            "decoding": "given",
+        },
+        fingerprint=fingerprint_of(
+            stage="replay",
+            version=RECORDING.version,
+            config={
+                **options.config(),
+                "model_revision": model.revision,
+                "dtype": str(model.dtype),
+                "tokens": _digest([rows, lengths]),
+                "prompts": _digest([list(asked.ids), list(asked.texts), list(asked.categories)]),
+            },
+        ),
+    )
+
+
+def _self_test(model: LanguageModel, rows: Sequence[Sequence[int]], reduce: str) -> float:
+    room = (model.context_length or SELF_TEST_TOKENS + max(SELF_TEST_PROMPTS)) - SELF_TEST_TOKENS
+    first, second = (max(1, min(most, room)) for most in SELF_TEST_PROMPTS)
+    shortened = [rows[0][:first], rows[-1][:second]]
+    return live_replay_error(model, shortened, reduce=REDUCERS[reduce])
+
+
+def _attrs(model: LanguageModel, options: _Options, error: float) -> dict[str, object]:
+    return {
+        "model": model.name,
+        "model_revision": model.revision,
+        "model_type": model.model_type,
+        "site": options.site,
+        "reduce": options.reduce,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "live_replay_error": error,
+    }
+
+
+def _labels(
+    model: LanguageModel,
+    asked: Prompts,
+    rendered: Sequence[str],
+    replies: Sequence[Sequence[int]],
+) -> Labels:
+    decoded = (model.tokenizer.decode(list(reply)) for reply in replies)
+    return Labels(
+        ids=[storable(i) for i in asked.ids],
+        categories=[storable(c) for c in asked.categories],
+        texts=[storable(t) for t in asked.texts],
+        rendered=rendered,
+        replies=[storable(str(text)) for text in decoded],
+    )
+
+
+def _digest(content: object) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()

@@ -1,0 +1,145 @@
+"""One teacher-forced pass over given tokens, with the units read."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, final
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from synatlas.models.load import LanguageModel
+from synatlas.models.taps import Reducer, capture, head_at
+from synatlas.record.generate import greedy
+
+#: Logits that a pass may build at once, in values; 2^26 are 256 MB in float32.
+LOGITS_AT_ONCE: Final = 2**26
+
+#: Tokens of the live-against-replayed comparison.
+SELF_TEST_TOKENS: Final = 8
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replayed:
+    """What one pass gave.
+
+    `activity` is (row, step, unit), NaN after a row's last step; `logprob` (row, step) in nats,
+    NaN there and where nothing precedes the token.
+    """
+
+    activity: Float[np.ndarray, "row step unit"]
+    logprob: Float[np.ndarray, "row step"]
+
+
+def replay_rows(
+    model: LanguageModel,
+    prompts: Sequence[Sequence[int]],
+    replies: Sequence[Sequence[int]],
+    *,
+    steps: int,
+    reduce: Reducer,
+) -> Replayed:
+    """Activity at the position that produces each token of `replies`.
+
+    Prompt and reply are fed together, without a cache. Sample t is taken at position
+    ``len(prompt) - 1 + t``, where token t of the reply is predicted; the last token is therefore
+    not fed. Rows are padded on the right, where causal attention never looks.
+
+    A row with an empty prompt is a document: it is fed whole, sample t is taken at the position
+    of token t itself, and the first token has no log-probability.
+
+    Parameters
+    ----------
+    model : the model.
+    prompts : token ids before the reply; empty for a document.
+    replies : token ids to be replayed, at most `steps` each, at least one.
+    steps : length of the step axis.
+    reduce : function of the heads' outputs.
+    """
+    per_row = steps * model.model.get_output_embeddings().weight.shape[0]  # type: ignore[operator]
+    size = max(1, LOGITS_AT_ONCE // per_row)
+    pieces = [
+        _pass(model, prompts[i : i + size], replies[i : i + size], steps=steps, reduce=reduce)
+        for i in range(0, len(prompts), size)
+    ]
+    return Replayed(
+        activity=np.concatenate([p.activity for p in pieces]),
+        logprob=np.concatenate([p.logprob for p in pieces]),
+    )
+
+
+def _pass(
+    model: LanguageModel,
+    prompts: Sequence[Sequence[int]],
+    replies: Sequence[Sequence[int]],
+    *,
+    steps: int,
+    reduce: Reducer,
+) -> Replayed:
+    fed = [[*p, *r[:-1]] if p else list(r) for p, r in zip(prompts, replies, strict=True)]
+    longest = max(map(len, fed))
+    device = model.device
+    ids = torch.tensor([f + [0] * (longest - len(f)) for f in fed], device=device)
+    mask = torch.tensor([[1] * len(f) + [0] * (longest - len(f)) for f in fed], device=device)
+    # Steps beyond a row's last are read at some valid position and blanked afterwards.
+    first = torch.tensor([max(len(p) - 1, 0) for p in prompts], device=device)
+    positions = (first[:, None] + torch.arange(steps, device=device)).clamp(max=longest - 1)
+    predicting = positions if prompts[0] else (positions - 1).clamp(min=0)
+    network: Any = model.model
+    with (
+        torch.no_grad(),
+        capture(network, model.units, reduce=reduce, positions=positions) as taken,
+        head_at(network, predicting),
+    ):
+        logits = network(input_ids=ids, attention_mask=mask, use_cache=False).logits
+    activity = taken.units().float().cpu().numpy()
+    logprob = _logprob(logits, _padded(replies, steps).to(device)).cpu().numpy()
+    for row, (prompt, reply) in enumerate(zip(prompts, replies, strict=True)):
+        activity[row, len(reply) :] = np.nan
+        logprob[row, len(reply) :] = np.nan
+        if not prompt:
+            logprob[row, 0] = np.nan
+    return Replayed(activity=activity, logprob=logprob)
+
+
+def _padded(replies: Sequence[Sequence[int]], steps: int) -> Int[Tensor, "row step"]:
+    return torch.tensor([[*r, *[0] * (steps - len(r))] for r in replies])
+
+
+def _logprob(
+    logits: Float[Tensor, "row step token"], tokens: Int[Tensor, "row step"]
+) -> Float[Tensor, "row step"]:
+    """Log-probability of `tokens` in nats, in float32."""
+    logits = logits.float()
+    chosen = logits.gather(-1, tokens[..., None])[..., 0]
+    return chosen - logits.logsumexp(-1)
+
+
+def live_replay_error(
+    model: LanguageModel, prompts: Sequence[Sequence[int]], *, reduce: Reducer
+) -> float:
+    """Greatest relative difference of activities, read while generating and replayed.
+
+    Two prompts of different length are continued by :data:`SELF_TEST_TOKENS` tokens.
+
+    Parameters
+    ----------
+    model : the model.
+    prompts : two prompts' token ids.
+    reduce : function of the heads' outputs.
+
+    Returns
+    -------
+    float
+        max over samples of |live - replayed| / |replayed|; about 1e-6 in float32, and larger
+        where the architecture or the dtype makes cached generation differ from a plain pass.
+    """
+    with capture(model.model, model.units, reduce=reduce) as taken:
+        replies = greedy(model, prompts, tokens=SELF_TEST_TOKENS, stop_at_eos=False)
+    live = torch.stack([taken.units(i)[:, -1] for i in range(SELF_TEST_TOKENS)], dim=1)
+    again = replay_rows(model, prompts, replies, steps=SELF_TEST_TOKENS, reduce=reduce).activity
+    difference = np.abs(live.float().cpu().numpy() - again)
+    scale = np.abs(again)
+    return float(np.max(np.divide(difference, scale, out=difference, where=scale > 0)))
