@@ -1,7 +1,7 @@
 """Stage 3, `rank`: from Atoms to an Atlas of scores, ranks, profiles, controls and a verdict."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -13,7 +13,7 @@ from synatlas.axes import BOUNDS
 from synatlas.decompose.atoms import ATOMS
 from synatlas.errors import ArtifactError, ConfigError
 from synatlas.inference import partial_rank_correlation, percentile_interval, rank_correlation
-from synatlas.progress import Progress, silent
+from synatlas.progress import silent
 from synatlas.rank.atlas import ATLAS
 from synatlas.rank.cautions import cautions
 from synatlas.rank.controls import (
@@ -63,7 +63,7 @@ def rank(
     bootstrap: int = 1000,
     ci_prob: float = 0.95,
     random_init: Sequence[xr.Dataset] = (),
-    progress: Progress = silent,
+    progress: Callable[[str, int, int], None] = silent,
 ) -> xr.Dataset:
     """Rank units by every score, describe each score over depth, and judge what holds.
 

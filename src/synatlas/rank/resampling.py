@@ -1,13 +1,12 @@
 """Resampling of prompts and units: what every interval of the atlas is read from."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from synatlas.inference import half_weights, rank_correlation, resampling_weights
-from synatlas.progress import Progress
 from synatlas.rank.profile import layer_means, unit_counts
 from synatlas.rank.unit_scores import scores_of_units
 
@@ -44,7 +43,7 @@ def resample(
     layers: Int[np.ndarray, " layer"],
     draws: int,
     rng: np.random.Generator,
-    progress: Progress,
+    progress: Callable[[str, int, int], None],
 ) -> Resampled:
     """Draw prompts with replacement `draws` times and recompute scores, ranks and profiles.
 

@@ -44,7 +44,7 @@ def grid_score(
 ) -> Float[np.ndarray, "*lead"]:
     """Sum of the cells of an oriented grid that make the score `name` of `GRID_SCORES`."""
     weights = GRID_SCORES[name].ravel().astype(float)
-    return grid.reshape(*grid.shape[:-2], 16) @ weights
+    return np.asarray(grid.reshape(*grid.shape[:-2], 16) @ weights)
 
 
 def autocorrelation_baseline(
