@@ -1,1 +1,1 @@
-"""Prompts, and verifiable tasks with a difficulty."""
+"""Prompts and verifiable questions: the battery, prompt files, and generators with a difficulty."""
