@@ -189,6 +189,8 @@ def missing_ingredients(atoms: xr.Dataset, tests: NullTests) -> list[str]:
         missing.append("synergy under CCS was not computed")
     if atoms.sizes["prompt"] < 2:
         missing.append("one prompt gives no intervals")
+    elif not np.isfinite(atoms["pooled_excess_draw"].to_numpy()).any():
+        missing.append("the same_step null was not run")
     elif atoms.sizes["bootstrap"] < 2:
         missing.append("the pooled excess was not bootstrapped")
     return missing

@@ -1,0 +1,166 @@
+"""Null tests, bootstrap q and the call of the core: against loops, and one failing part a time."""
+
+import math
+
+import numpy as np
+import pytest
+from planted_atoms import make_atoms
+from scipy import stats
+
+from synatlas.inference import P_STUDENT, adjusted_p, surrogate_test
+from synatlas.rank.controls import (
+    CORE,
+    NOT_ASSESSABLE,
+    OUTSIDE,
+    bootstrap_q,
+    call_core,
+    excess_interval,
+    mean_excess,
+    minimum_detectable,
+    missing_ingredients,
+    null_tests,
+)
+
+
+def test_q_is_of_the_larger_p_of_both_nulls() -> None:
+    atoms = make_atoms(excess=np.linspace(-0.002, 0.002, 40))
+    tests = null_tests(atoms)
+    expected = []
+    for null in range(2):
+        observed = atoms["null_observed"].values[null, :, 3, 3]
+        draws = atoms["null_draw"].values[null, :, :, 3, 3]
+        scale = draws.std(axis=0, ddof=1) * math.sqrt(1 + 1 / 40)
+        assert tests.excess[null] == pytest.approx(observed - draws.mean(axis=0))
+        expected.append(stats.t.sf((observed - draws.mean(axis=0)) / scale, 39))
+    assert tests.synergy[0].method == P_STUDENT
+    assert tests.q == pytest.approx(adjusted_p(np.maximum(*expected)))
+    assert tests.q_less == pytest.approx(
+        adjusted_p(np.maximum(*(t.p_less for t in tests.synergy)))
+    )
+
+
+def test_a_refused_null_does_not_count() -> None:
+    atoms = make_atoms(excess=0.005)
+    atoms["null_self_information_error"][1] = -0.021
+    tests = null_tests(atoms)
+    assert tests.accepted.tolist() == [True, False]
+    assert tests.q == pytest.approx(adjusted_p(tests.synergy[0].p_greater))
+    atoms["null_self_information_error"][1] = np.nan
+    assert null_tests(atoms).accepted.tolist() == [True, False]
+
+
+def test_redundancy_has_its_own_excess() -> None:
+    atoms = make_atoms()
+    atoms["null_observed"][:, :, 0, 0] += 0.125
+    before = null_tests(make_atoms())
+    tests = null_tests(atoms)
+    assert tests.excess_redundancy == pytest.approx(before.excess_redundancy + 0.125)
+    assert tests.excess == pytest.approx(before.excess)
+
+
+def test_no_null_gives_no_numbers() -> None:
+    tests = null_tests(make_atoms(nulls=()))
+    assert np.isnan(tests.q).all()
+    assert tests.excess.shape == (0, 40)
+
+
+def test_mean_excess_is_that_of_the_means() -> None:
+    atoms = make_atoms(excess=0.003)
+    tests = null_tests(atoms)
+    member = np.eye(10)[np.repeat(np.arange(10), 4)]
+    found = mean_excess(tests, 0, member, 0.95)
+    observed = tests.observed[0].reshape(10, 4).mean(axis=1)
+    draws = tests.draws[0].reshape(-1, 10, 4).mean(axis=2)
+    one = surrogate_test(observed, draws)
+    assert found.value == pytest.approx(one.excess)
+    assert found.interval == pytest.approx(excess_interval(one, 40, 0.95))
+
+
+def test_intervals_cover_the_planted_excess() -> None:
+    inside = []
+    for seed in range(15):
+        tests = null_tests(make_atoms(excess=0.003, seed=seed, layers=20))
+        interval = excess_interval(tests.synergy[0], 40, 0.9)
+        inside.append((interval[:, 0] <= 0.003) & (interval[:, 1] >= 0.003))
+    assert np.mean(inside) == pytest.approx(0.9, abs=0.03)
+
+
+def test_the_minimum_detectable_excess_is_detected_four_times_in_five() -> None:
+    rng = np.random.default_rng(0)
+    units, k, found = 30, 60, []
+    for _ in range(300):
+        values = rng.standard_normal((k + 1, units))
+        reach = minimum_detectable(surrogate_test(values[0], values[1:]), k)
+        values[0, 0] += reach
+        found.append(surrogate_test(values[0], values[1:]).p_greater[0] <= 0.05 / units)
+    assert np.mean(found) == pytest.approx(0.8, abs=0.07)
+
+
+def test_bootstrap_q_rejects_rarely_without_and_always_with_an_effect() -> None:
+    rng = np.random.default_rng(1)
+    for effect, least, most in ((0.0, 0.0, 0.08), (1.0, 1.0, 1.0)):
+        rejected = []
+        for _ in range(100):
+            sample = effect + rng.standard_normal((30, 10))
+            weights = rng.multinomial(30, np.full(30, 1 / 30), size=200) / 30
+            rejected.append((bootstrap_q(weights @ sample, 30) <= 0.05).any())
+        assert least <= np.mean(rejected) <= most
+
+
+def test_bootstrap_q_needs_prompts_and_draws() -> None:
+    draws = np.random.default_rng(2).standard_normal((50, 4))
+    assert np.isnan(bootstrap_q(draws, 1)).all()
+    assert np.isnan(bootstrap_q(draws[:1], 10)).all()
+    assert np.isnan(bootstrap_q(np.zeros((50, 4)), 10)).all()
+
+
+PASSING = {
+    "integration_q": np.array([0.01]),
+    "excess_q": np.array([0.01]),
+    "excess": np.array([[0.1], [0.1]]),
+    "synergy_ccs": np.array([0.1]),
+    "recurrence": np.array([0.9]),
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({}, CORE),
+        ({"integration_q": np.array([0.06])}, OUTSIDE),
+        ({"excess_q": np.array([0.06])}, OUTSIDE),
+        ({"excess": np.array([[0.1], [-0.1]])}, OUTSIDE),
+        ({"synergy_ccs": np.array([-0.1])}, OUTSIDE),
+        ({"recurrence": np.array([0.79])}, OUTSIDE),
+        *[({name: values * np.nan}, NOT_ASSESSABLE) for name, values in PASSING.items()],
+    ],
+)
+def test_every_part_of_the_core_is_needed(changed: dict, expected: int) -> None:
+    assert call_core(assessable=True, **{**PASSING, **changed}).tolist() == [expected]
+    assert call_core(assessable=False, **{**PASSING, **changed}).tolist() == [NOT_ASSESSABLE]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({}, []),
+        ({"nulls": ("cross_prompt",)}, ["the window_shift null was not run"]),
+        ({"synergy_ccs": None}, ["synergy under CCS was not computed"]),
+        ({"prompts": 1}, ["one prompt gives no intervals"]),
+        ({"draws": 1}, ["the pooled excess was not bootstrapped"]),
+        ({"surrogates": 3}, ["3 surrogates", "3 surrogates"]),
+        ({"null_error": 0.03}, ["the cross_prompt null is refused", "the window_shift null is"]),
+    ],
+)
+def test_what_is_missing_is_said(options: dict, said: list[str]) -> None:
+    atoms = make_atoms(**options)
+    found = missing_ingredients(atoms, null_tests(atoms))
+    assert len(found) == len(said)
+    for sentence, start in zip(found, said, strict=True):
+        assert sentence.startswith(start)
+
+
+def test_a_same_step_null_that_was_not_run_is_missed() -> None:
+    atoms = make_atoms()
+    atoms["pooled_excess_draw"][:] = np.nan
+    assert missing_ingredients(atoms, null_tests(atoms)) == ["the same_step null was not run"]
