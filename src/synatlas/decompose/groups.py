@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from synatlas.decompose.engine import Engine
 from synatlas.decompose.lattice import grid, moebius
-from synatlas.decompose.pairs import DEFINED, ROWS, PairSums, Redundancy, pair_count, sum_pairs
+from synatlas.decompose.pairs import DEFINED, ROWS, pair_count
 from synatlas.decompose.windows import CODE, Windows
 
 
@@ -43,7 +44,7 @@ def total(
     left: list[Windows],
     right: list[Windows],
     prompts: list[Int[np.ndarray, " prompt"]],
-    redundancy: Redundancy,
+    engine: Engine,
     *,
     per_unit: bool,
 ) -> Totals:
@@ -54,7 +55,7 @@ def total(
     unit = np.zeros((count, ROWS, units)) if per_unit else None
     tally = None
     for mine, other, where in zip(left, right, prompts, strict=True):
-        sums = _sums(mine, other, redundancy, per_unit=per_unit)
+        sums = engine(mine, other, per_unit=per_unit)
         pair += sums.pair
         if unit is not None and sums.unit is not None:
             unit[where] = sums.unit
@@ -65,10 +66,6 @@ def total(
         # Groups without any trouble keep no tally of their own.
         tally[CODE["ok"]] = pair[DEFINED] - tally[CODE["duplicate"]]
     return Totals(pair=pair, unit=unit, tally=tally, prompts=count)
-
-
-def _sums(left: Windows, right: Windows, redundancy: Redundancy, *, per_unit: bool) -> PairSums:
-    return sum_pairs(left, right, redundancy, per_unit=per_unit)
 
 
 def mean_atoms(rows: Float[np.ndarray, "*lead row item"]) -> np.ndarray:

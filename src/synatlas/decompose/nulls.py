@@ -20,8 +20,8 @@ from typing import Final, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from synatlas.decompose.engine import Engine
 from synatlas.decompose.groups import Group, Totals, total
-from synatlas.decompose.pairs import Redundancy
 from synatlas.decompose.windows import Windows
 
 
@@ -150,7 +150,7 @@ def _starts(groups: list[Group]) -> Iterator[tuple[Group, int]]:
 
 
 def draws(
-    null: Null, prepared: Prepared, redundancy: Redundancy, *, surrogates: int, seed: int
+    null: Null, prepared: Prepared, engine: Engine, *, surrogates: int, seed: int
 ) -> Iterator[tuple[Draw, Totals]]:
     """Each surrogate's windows and sums; surrogate k is the same however many are drawn."""
     assert null.draw is not None
@@ -159,5 +159,5 @@ def draws(
         draw = null.draw(prepared.windows, rng)
         yield (
             draw,
-            total(draw.left, draw.right, prepared.prompts, redundancy, per_unit=False),
+            total(draw.left, draw.right, prepared.prompts, engine, per_unit=False),
         )

@@ -16,7 +16,8 @@ from synatlas.decompose.lattice import SWAP
 from synatlas.decompose.singular import resolve
 from synatlas.decompose.windows import CODE, Windows
 
-#: Rows of sums: 16 knowns, same-step correlation, its absolute value, number of defined cases.
+#: Rows of sums: 16 knowns of which the last is I(xy; ab), same-step correlation, its absolute value, number of defined cases.
+TDMI: Final = 15
 SAME: Final = 16
 ABSOLUTE: Final = 17
 DEFINED: Final = 18
@@ -186,9 +187,17 @@ def _block(
                     for name in remaining._fields
                 }
             )
-        known = informations(remaining)
+        known = informations(remaining)._replace(
+            xa=_own(left.self_information[chunk], panel.first, defined),
+            yb=_own(right.self_information[chunk], panel.second, defined),
+        )
     block = Block(known, r, defined, left.values[chunk], right.values[chunk], panel)
     return block, flagged
+
+
+def _own(information: np.ndarray, unit: np.ndarray, defined: np.ndarray) -> np.ndarray:
+    values = np.take(information, unit, axis=1)
+    return values if defined.all() else np.where(defined, values, 0.0)
 
 
 def _same_step(block: Block) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -261,12 +270,17 @@ def _resolved_rows(
     block = Block(
         zero,
         r,
-        defined[None],
+        (resolved.status == CODE["ok"])[None],
         windows[:, [0, 2]].transpose(1, 0, 2)[None],
         windows[:, [1, 3]].transpose(1, 0, 2)[None],
         panel,
     )
-    rows = np.concatenate([*redundancy(block), *_same_step(block)])
+    knowns = redundancy(block)
+    same = _same_step(block._replace(defined=defined[None]))
+    rows = np.concatenate([*knowns, *same])
+    # Every known of a duplicate is I(x; x'), under any redundancy function.
+    duplicate = resolved.status == CODE["duplicate"]
+    rows[:SAME, duplicate] = resolved.informations.xa[duplicate]
     return rows, resolved.status
 
 

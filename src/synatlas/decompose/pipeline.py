@@ -2,15 +2,18 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
-from synatlas.artifact import finish, fingerprint_of, require
-from synatlas.axes import BOOTSTRAP, FUTURE, NULL, PAIR, PAST, PROMPT, ROLES, SURROGATE, UNIT
+from synatlas.artifact import fingerprint_of, finish, require
+from synatlas.axes import BOOTSTRAP, FUTURE, NULL, PAIR, PAST, PROMPT, ROLES, UNIT
 from synatlas.decompose.atoms import ATOMS
+from synatlas.decompose.engine import Engine, choose_engine
 from synatlas.decompose.groups import (
     Group,
     Totals,
@@ -20,11 +23,13 @@ from synatlas.decompose.groups import (
     statuses,
     total,
 )
-from synatlas.decompose.nulls import NULLS, Null, draws, prepare
-from synatlas.decompose.pairs import ABSOLUTE, DEFINED, SAME, Redundancy, unit_rows
+from synatlas.decompose.nulls import NULLS, Null, prepare
+from synatlas.decompose.options import can_run, check_lag, check_surrogates, choose
+from synatlas.decompose.pairs import ABSOLUTE, DEFINED, SAME, TDMI, pair_count
 from synatlas.decompose.pooled import pool
-from synatlas.decompose.redundancy import REDUNDANCIES
-from synatlas.decompose.series import check_lag, choose, pair_labels
+from synatlas.decompose.redundancy import REDUNDANCIES, ccs, mmi
+from synatlas.decompose.series import pair_labels
+from synatlas.decompose.unit_nulls import null_rows, stack_nulls
 from synatlas.decompose.windows import ESTIMATORS, Windows
 from synatlas.errors import ConfigError
 from synatlas.progress import Progress, silent
@@ -33,11 +38,27 @@ from synatlas.record.recording import RECORDING
 #: Periods, in tokens, at which a reply is compared with itself.
 LONGEST_PERIOD: Final = 20
 
-#: Units up to which surrogates and bootstraps are plentiful by default.
+#: Units up to which surrogates are plentiful by default, and bootstraps.
 _PLENTY: Final = 300
 _MANY_UNITS: Final = 800
 
+#: Pair-prompts up to which CCS is computed beside MMI: it costs about a microsecond each.
+CCS_UP_TO: Final = 20_000_000
+
 _UNIT_GRID: Final = (UNIT, PAST, FUTURE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """What determines the values of Atoms, beside the recording."""
+
+    lag: int
+    redundancy: str
+    estimator: str
+    nulls: tuple[str, ...]
+    surrogates: int
+    bootstraps: int
+    seed: int
 
 
 def default_surrogates(units: int) -> int:
@@ -62,65 +83,151 @@ def decompose(
     threads: int | None = None,
     progress: Progress = silent,
 ) -> xr.Dataset:
-    """Atoms of every pair of units, of every unit per prompt, and under each null."""
+    """Atoms of every pair of units, of every unit per prompt, and of every unit under each null.
+
+    Parameters
+    ----------
+    recording
+        A Recording. Prompts may have different `n_steps`. It is not changed.
+    lag, redundancy, estimator, seed
+        As in :func:`synatlas.decompose.series.phiid`.
+    nulls
+        Names from :data:`synatlas.decompose.nulls.NULLS`; ``()`` runs none. A null that the
+        prompts do not allow is left out, and the attribute ``nulls_left_out`` says why.
+    surrogates
+        Draws of each sampled null; by default 199 up to 300 units and 39 beyond.
+    threads
+        Threads of the compiled kernel, all processors by default; no value depends on it.
+    progress
+        Called as ``progress(what, done, total)``.
+
+    Returns
+    -------
+    xarray.Dataset
+        Atoms, see :data:`synatlas.decompose.atoms.ATOMS`; all atoms in nats. Grids per unit are
+        oriented: `un1` is the unit. `status` of a pair is 0 where it is defined in some prompt
+        (`n_defined` counts them), 2 where it is a duplicate in any prompt, else the most frequent
+        reason. ``null_observed`` is the data prepared as the null needs them, and matching errors
+        compare the null with these. Pooled atoms and their same-step null are always of MMI; they
+        are NaN where ``"same_step"`` is not asked for, and their draws where there is one prompt.
+        Under MMI, ``unit_atom_ccs`` stands beside ``unit_atom`` up to 20 million pair-prompts.
+
+    Raises
+    ------
+    ConfigError
+        An option cannot be used with this recording.
+    ArtifactError
+        `recording` is not a Recording.
+    """
     require(recording, RECORDING)
     double = choose(REDUNDANCIES, redundancy, "redundancy")
     standardise = choose(ESTIMATORS, estimator, "estimator")
+    data = _read(recording, lag)
     chosen = {name: choose(NULLS, name, "null") for name in nulls}
+    count = default_surrogates(data.units) if surrogates is None else surrogates
+    check_surrogates(count)
+    runnable = {name: null for name, null in chosen.items() if can_run(null, data.n_steps)}
+    config = Config(
+        lag=lag,
+        redundancy=redundancy,
+        estimator=estimator,
+        nulls=tuple(nulls),
+        surrogates=count,
+        bootstraps=_bootstraps(data, runnable),
+        seed=seed,
+    )
+    sampled = {name: null for name, null in runnable.items() if null.draw is not None and count > 0}
+    windows = [standardise(group.series, lag) for group in data.groups]
+    passes = data.n_steps.size * (1 + len(sampled) * (1 + count))
+    engine = choose_engine(double, units=data.units, passes=passes, threads=threads)
+    observed = data.total(windows, engine)
+    progress("pairs", 1, 1)
+    variables = {**_pair_variables(observed), **_unit_variables(observed, windows, data.groups)}
+    if double is mmi and pair_count(data.units) * data.n_steps.size <= CCS_UP_TO:
+        variables |= _ccs_variables(data, windows, threads)
+    rows = [
+        null_rows(
+            null,
+            prepare(null, data.groups, standardise, lag),
+            engine,
+            surrogates=count,
+            seed=seed,
+            progress=partial(progress, name),
+        )
+        for name, null in sampled.items()
+    ]
+    variables |= stack_nulls(rows, count, data.units)
+    variables |= _pooled_variables(windows, config, run="same_step" in runnable)
+    dataset = xr.Dataset(
+        variables,
+        coords=_coords(recording, data.n_steps, list(sampled)),
+        attrs=_attrs(recording, config, data, _left_out(chosen, runnable, count)),
+    )
+    fingerprint = fingerprint_of(
+        stage=ATOMS.name,
+        version=ATOMS.version,
+        config={**asdict(config), "nulls": list(config.nulls)},
+        parents=(recording.attrs["fingerprint"],),
+    )
+    return finish(dataset, ATOMS, fingerprint=fingerprint)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Data:
+    """Series of a recording, grouped by length."""
+
+    n_steps: Int[np.ndarray, " prompt"]
+    groups: list[Group]
+    units: int
+
+    def total(self, windows: list[Windows], engine: Engine) -> Totals:
+        """Sums over all prompts, kept per prompt and unit as well."""
+        prompts = [group.prompts for group in self.groups]
+        return total(windows, windows, prompts, engine, per_unit=True)
+
+
+def _read(recording: xr.Dataset, lag: int) -> _Data:
     n_steps = recording["n_steps"].values.astype(np.int64)
     values = recording["activity"].values.astype(np.float64)
-    units = values.shape[2]
     check_size(values, n_steps)
     check_lag(lag, n_steps)
-    count = default_surrogates(units) if surrogates is None else surrogates
     groups = group_by_length(values, n_steps)
-    windows = [standardise(group.series, lag) for group in groups]
-    where = [group.prompts for group in groups]
-    observed = total(windows, windows, where, double, per_unit=True)
-    progress("pairs", 1, 1)
-    variables = {**_pair_variables(observed), **_unit_variables(observed, windows, groups)}
-    runnable = {
-        name: null for name, null in chosen.items() if max(map(len, where)) >= null.least_prompts
-    }
-    drawn: list[dict[str, np.ndarray]] = []
-    resampled = [name for name, null in runnable.items() if null.draw is not None]
-    for name in resampled:
-        null = runnable[name]
-        prepared = prepare(null, groups, standardise, lag)
-        drawn.append(_null_rows(null, prepared, double, count, seed, progress, name))
-    variables |= _stack_nulls(drawn, count, units)
-    bootstraps = default_bootstraps(units) if "same_step" in runnable and len(n_steps) > 1 else 1
-    variables |= _pooled_variables(windows, "same_step" in runnable, bootstraps, seed)
-    left_out = {
+    return _Data(n_steps=n_steps, groups=groups, units=values.shape[2])
+
+
+def _bootstraps(data: _Data, runnable: dict[str, Null]) -> int:
+    # One draw of NaN where there is nothing to draw: a dimension of size 0 says less.
+    if "same_step" not in runnable or data.n_steps.size < 2:
+        return 1
+    return default_bootstraps(data.units)
+
+
+def _left_out(
+    chosen: dict[str, Null], runnable: dict[str, Null], surrogates: int
+) -> dict[str, str]:
+    out = {
         name: f"needs {null.least_prompts} prompts of one length"
         for name, null in chosen.items()
         if name not in runnable
     }
-    config = {
-        "lag": lag,
-        "redundancy": redundancy,
-        "estimator": estimator,
-        "nulls": list(nulls),
-        "surrogates": count,
-        "bootstraps": bootstraps,
-        "seed": seed,
+    if surrogates == 0:
+        out |= {name: "surrogates=0" for name, null in runnable.items() if null.draw is not None}
+    return out
+
+
+def _attrs(
+    recording: xr.Dataset, config: Config, data: _Data, left_out: dict[str, str]
+) -> dict[str, Any]:
+    return {
+        **{name: recording.attrs[name] for name in ("model", "model_revision", "n_layers")},
+        "lag": config.lag,
+        "redundancy": config.redundancy,
+        "estimator": config.estimator,
+        "seed": config.seed,
+        "steps": int(data.n_steps.max()),
+        "surrogates": config.surrogates,
+        "nulls_left_out": json.dumps(left_out),
     }
-    dataset = xr.Dataset(
-        variables,
-        coords=_coords(recording, n_steps, resampled),
-        attrs={
-            **{name: recording.attrs[name] for name in ("model", "model_revision", "n_layers")},
-            **{name: config[name] for name in ("lag", "redundancy", "estimator", "seed")},
-            "steps": int(n_steps.max()),
-            "surrogates": count,
-            "nulls_left_out": json.dumps(left_out),
-        },
-    )
-    parent = recording.attrs["fingerprint"]
-    fingerprint = fingerprint_of(
-        stage=ATOMS.name, version=ATOMS.version, config=config, parents=(parent,)
-    )
-    return finish(dataset, ATOMS, fingerprint=fingerprint)
 
 
 def check_size(values: np.ndarray, n_steps: np.ndarray) -> None:
@@ -137,7 +244,7 @@ def _pair_variables(observed: Totals) -> dict[str, Any]:
     atom = mean_atoms(observed.pair)
     return {
         "atom": ((PAIR, PAST, FUTURE), atom),
-        "tdmi": (PAIR, mean_row(observed.pair, 15)),
+        "tdmi": (PAIR, mean_row(observed.pair, TDMI)),
         "status": (PAIR, statuses(observed)),
         "n_defined": (PAIR, observed.pair[DEFINED].astype(np.int32)),
         "same_step_correlation": (PAIR, mean_row(observed.pair, SAME)),
@@ -173,79 +280,22 @@ def straight_share(
         return np.where(spread > 0, np.minimum(slope**2 / spread, 1.0), np.nan)
 
 
-def _null_rows(
-    null: Null,
-    prepared: Any,
-    redundancy: Redundancy,
-    surrogates: int,
-    seed: int,
-    progress: Progress,
-    name: str,
-) -> dict[str, np.ndarray]:
-    """What one resampled null contributes, without its `null` dimension."""
-    units = prepared.windows[0].shape[1]
-    data = total(prepared.windows, prepared.windows, prepared.prompts, redundancy, per_unit=False)
-    draw = np.empty((surrogates, units, 4, 4))
-    same, information = np.empty(surrogates), np.empty(surrogates)
-    for k, (windows, totals) in enumerate(
-        draws(null, prepared, redundancy, surrogates=surrogates, seed=seed)
-    ):
-        draw[k] = mean_atoms(unit_rows(totals.pair, units))
-        same[k] = totals.pair[ABSOLUTE].sum() / totals.pair[DEFINED].sum()
-        information[k] = _mean_self_information(windows.left)
-        progress(name, k + 1, surrogates)
-    kept = _mean_self_information(prepared.windows)
-    return {
-        "null_observed": mean_atoms(unit_rows(data.pair, units)),
-        "null_draw": draw,
-        "null_mean": draw.mean(axis=0),
-        "null_sd": draw.std(axis=0, ddof=1) if surrogates > 1 else np.full(draw.shape[1:], np.nan),
-        "null_self_information_error": information.mean() / kept - 1,
-        "null_same_step_error": same.mean() - data.pair[ABSOLUTE].sum() / data.pair[DEFINED].sum(),
-    }
+def _ccs_variables(data: _Data, windows: list[Windows], threads: int | None) -> dict[str, Any]:
+    engine = choose_engine(ccs, units=data.units, passes=data.n_steps.size, threads=threads)
+    rows = data.total(windows, engine).unit
+    assert rows is not None
+    return {"unit_atom_ccs": ((PROMPT, *_UNIT_GRID), mean_atoms(rows))}
 
 
-def _mean_self_information(windows: list[Windows]) -> float:
-    """Mean over prompts and units, from the windows themselves."""
-    parts = []
-    for group in windows:
-        r = np.einsum("pus,pus->pu", group.values[:, 0], group.values[:, 1])
-        parts.append(-0.5 * np.log1p(-(r[group.reason == 0] ** 2)))
-    return float(np.concatenate(parts).mean())
-
-
-def _stack_nulls(rows: list[dict[str, Any]], surrogates: int, units: int) -> dict[str, Any]:
-    dims = {
-        "null_observed": (NULL, *_UNIT_GRID),
-        "null_draw": (NULL, SURROGATE, *_UNIT_GRID),
-        "null_mean": (NULL, *_UNIT_GRID),
-        "null_sd": (NULL, *_UNIT_GRID),
-        "null_self_information_error": (NULL,),
-        "null_same_step_error": (NULL,),
-    }
-    sizes = {UNIT: units, SURROGATE: surrogates, PAST: 4, FUTURE: 4}
-    return {
-        name: (
-            shape,
-            np.stack([np.asarray(row[name]) for row in rows])
-            if rows
-            else np.empty((0, *(sizes[dim] for dim in shape[1:]))),
-        )
-        for name, shape in dims.items()
-    }
-
-
-def _pooled_variables(
-    windows: list[Windows], wanted: bool, bootstraps: int, seed: int
-) -> dict[str, Any]:
+def _pooled_variables(windows: list[Windows], config: Config, *, run: bool) -> dict[str, Any]:
     units = windows[0].shape[1]
-    prompts = sum(group.shape[0] for group in windows)
-    nothing = np.full((units, 4, 4), np.nan)
-    observed, null, excess = nothing, nothing, np.full((bootstraps, units, 4, 4), np.nan)
-    if wanted:
-        pooled = pool(windows, bootstraps=bootstraps if prompts > 1 else 0, seed=seed)
+    draws = config.bootstraps if config.bootstraps > 1 else 0
+    observed = null = np.full((units, 4, 4), np.nan)
+    excess = np.full((config.bootstraps, units, 4, 4), np.nan)
+    if run:
+        pooled = pool(windows, bootstraps=draws, seed=config.seed)
         observed, null = pooled.observed, pooled.null
-        excess = pooled.excess_draw if prompts > 1 else excess
+        excess = pooled.excess_draw if draws else excess
     return {
         "pooled_atom": (_UNIT_GRID, observed),
         "same_step_atom": (_UNIT_GRID, null),

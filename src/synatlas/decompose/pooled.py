@@ -49,7 +49,7 @@ def pool(windows: list[Windows], *, bootstraps: int, seed: int) -> Pooled:
     observed, null = np.zeros((1, 17, units)), np.zeros((1, 17, units))
     excess = np.zeros((bootstraps, 17, units))
     for panel in panels(units):
-        table = _table(windows, panel)
+        table = prompt_table(windows, panel)
         for chunk in chunks(bootstraps + 1, panel.first.size):
             real, model = knowns(weights[chunk], table)
             if chunk.start == 0:
@@ -79,7 +79,8 @@ class PromptTable(NamedTuple):
     valid: Bool[np.ndarray, "prompt pair"]
 
 
-def _table(windows: list[Windows], panel: Panel) -> PromptTable:
+def prompt_table(windows: list[Windows], panel: Panel) -> PromptTable:
+    """Correlations of a panel's pairs in every prompt of every group."""
     parts = [correlations(group, group, panel, slice(None)) for group in windows]
     values = np.stack([np.concatenate(part) for part in zip(*parts, strict=True)])
     reason = np.concatenate([group.reason for group in windows])

@@ -1,28 +1,22 @@
 """ΦID of any time series: every pair of columns, decomposed into sixteen atoms."""
 
-from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Float, Int
 
-from synatlas.axes import FUTURE, PAIR, PAST, PROMPT, ROLES, STEP, UNIT, array_labels
+from synatlas.axes import FUTURE, PAIR, PAST, ROLES
 from synatlas.decompose.atoms import STATUS
+from synatlas.decompose.engine import choose_engine
 from synatlas.decompose.groups import group_by_length, mean_atoms, statuses, total
 from synatlas.decompose.lattice import AGGREGATE_NAMES, aggregate
+from synatlas.decompose.nulls import NULLS
+from synatlas.decompose.options import check_lag, check_null, choose
+from synatlas.decompose.reading import read_series
 from synatlas.decompose.redundancy import REDUNDANCIES
-from synatlas.decompose.windows import ESTIMATORS, LEAST_SAMPLES
-from synatlas.errors import ConfigError
-
-
-class Series(NamedTuple):
-    """Checked input: float64 values, true lengths, labels of the units."""
-
-    values: Float[np.ndarray, "prompt step unit"]
-    n_steps: Int[np.ndarray, " prompt"]
-    units: tuple[str, ...]
+from synatlas.decompose.significance import same_step_test, surrogate_test
+from synatlas.decompose.windows import ESTIMATORS
 
 
 def phiid(
@@ -35,16 +29,95 @@ def phiid(
     surrogates: int = 0,
     seed: int = 0,
 ) -> xr.Dataset:
-    """Integrated information decomposition of every pair of series."""
+    """Integrated information decomposition of every pair of series [1]_.
+
+    For the pasts x, y and futures a, b (`lag` steps later) of two series, the sixteen atoms of
+    I(xy; ab) are the Möbius inverse of informations and redundancies on the product lattice, in
+    nats. Informations are -1/2 ln of conditional variances of the sample correlations.
+
+    Parameters
+    ----------
+    series
+        (step, unit) or (prompt, step, unit): an array, nested list, tensor, DataArray or Dataset.
+        It is not changed. Each series is its own column. With prompts, results are means over the
+        prompts in which the pair is defined. NaN in every unit at the end of a prompt is padding.
+    lag
+        Steps from past to future, at least 1; at least lag + 5 steps are needed.
+    redundancy
+        ``"mmi"``: the least information [2]_. Two independent series then have synergy
+        2 min(I(x; a), I(y; b)) from their own memory alone: compare with a null.
+        ``"ccs"``: common change in surprisal, sample by sample [3]_.
+    estimator
+        ``"gaussian"``: correlations of each window, mean removed.
+    null
+        ``"window_shift"`` or ``"cross_prompt"`` with `surrogates`, or ``"same_step"``, which is in
+        closed form and takes none. See :data:`synatlas.decompose.nulls.NULLS`.
+    surrogates
+        Draws of the null.
+    seed
+        Seed of the null's draws.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``atom(pair, past, future)``, ``tdmi(pair)`` and aggregates such as ``phi_r(pair)`` in
+        nats; ``status(pair)`` (0 ok, 1 constant, 2 duplicate, 3 deterministic, 4 too short,
+        5 nonfinite): 0 where some prompt is defined, 2 where any prompt is a duplicate, else the
+        most frequent reason. A duplicate (y a straight function of x) gives the limit: red-red is
+        I(x; x'), the rest 0. Atoms of any other status are NaN.
+
+        With `null`, on (pair, past, future): ``null_observed``, the atoms of the data prepared as
+        the null needs them; ``null_mean``, ``null_sd``; ``z``; ``p_greater``, ``p_less`` and the
+        two-sided ``p``, (1 + count) / (1 + draws) and never 0. For ``"same_step"`` observed and
+        null are of correlations pooled over prompts, under MMI, and sd, z and p come from 199
+        bootstraps of the prompts; they are NaN for a single prompt.
+
+    Raises
+    ------
+    ConfigError
+        An option or the shape of `series` cannot be used; the message says what to change.
+
+    References
+    ----------
+    .. [1] Mediano et al. (2025), PNAS 122(39), arXiv:2109.13186.
+    .. [2] Barrett (2015), Phys. Rev. E 91, 052802, arXiv:1411.2832.
+    .. [3] Ince (2017), Entropy 19(7), 318, doi:10.3390/e19070318.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> noise = np.random.default_rng(0).normal(size=(200, 3))
+    >>> atoms = phiid(noise)
+    >>> bool(np.allclose(atoms["atom"].sum(("past", "future")), atoms["tdmi"]))
+    True
+    """
     double = choose(REDUNDANCIES, redundancy, "redundancy")
     standardise = choose(ESTIMATORS, estimator, "estimator")
     given = read_series(series)
     check_lag(lag, given.n_steps)
+    chosen = None if null is None else choose(NULLS, null, "null")
+    check_null(chosen, null, surrogates=surrogates, n_steps=given.n_steps)
     groups = group_by_length(given.values, given.n_steps)
     windows = [standardise(group.series, lag) for group in groups]
-    totals = total(windows, windows, [g.prompts for g in groups], double, per_unit=False)
+    engine = choose_engine(
+        double,
+        units=len(given.units),
+        passes=len(given.n_steps) * (1 + surrogates),
+        threads=None,
+    )
+    totals = total(windows, windows, [g.prompts for g in groups], engine, per_unit=False)
     dataset = _dataset(totals, given.units)
-    dataset.attrs = {
+    if chosen is not None:
+        if chosen.draw is None:
+            tested = same_step_test(windows, seed=seed)
+        else:
+            tested = surrogate_test(
+                chosen, groups, standardise, engine, lag=lag, surrogates=surrogates, seed=seed
+            )
+        for name, (values, attrs) in tested.items():
+            dataset[name] = ((PAIR, PAST, FUTURE), values, attrs)
+        dataset.attrs |= {"null": null, "surrogates": surrogates, "seed": seed}
+    dataset.attrs |= {
         "lag": lag,
         "redundancy": redundancy,
         "estimator": estimator,
@@ -91,109 +164,3 @@ def pair_labels(units: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
     for array in labels:
         array.flags.writeable = False
     return labels
-
-
-def choose(registry: Mapping[str, Any], name: Any, what: str) -> Any:
-    """Entry of a registry, or a :class:`ConfigError` that lists the known names."""
-    if name not in registry:
-        raise ConfigError(
-            given=f"{what} {name!r}",
-            expected=f"one of {', '.join(registry)}",
-            remedy=f"pass one of these as {what}",
-        )
-    return registry[name]
-
-
-def check_lag(lag: int, n_steps: np.ndarray) -> None:
-    """Refuse a lag that leaves no prompt enough lagged samples."""
-    if isinstance(lag, bool) or not isinstance(lag, int | np.integer) or lag < 1:
-        raise ConfigError(
-            given=f"lag {lag!r}",
-            expected="a whole number of steps, 1 or more",
-            remedy="pass lag=1 for the next step",
-        )
-    if int(n_steps.max()) - lag < LEAST_SAMPLES:
-        raise ConfigError(
-            given=f"series of {int(n_steps.max())} steps at most, with lag {lag}",
-            expected=f"at least lag + {LEAST_SAMPLES} = {lag + LEAST_SAMPLES} steps",
-            cause="four variables cannot be told apart from fewer lagged samples",
-            remedy="pass longer series or a shorter lag",
-        )
-
-
-def read_series(series: Any) -> Series:
-    """Any array of (step, unit) or (prompt, step, unit) as float64, its padding found."""
-    units: tuple[str, ...] | None = None
-    if isinstance(series, xr.Dataset):
-        series = _only_variable(series)
-    if isinstance(series, xr.DataArray):
-        series, units = _labelled(series)
-    values = _numbers(series)
-    if values.ndim == 2:
-        values = values[None]
-    if values.ndim != 3:
-        raise ConfigError(
-            given=f"an array of {values.ndim} dimensions",
-            expected="(step, unit) or (prompt, step, unit)",
-            remedy="give each series its own column, with time along the rows",
-        )
-    if 0 in values.shape[:2] or values.shape[2] < 2:
-        raise ConfigError(
-            given="{} prompts, {} steps, {} units".format(*values.shape),
-            expected="at least one prompt, one step and two units",
-            cause="a pair needs two series" if values.shape[2] == 1 else "the array is empty",
-            remedy="pass an array of shape (step, unit) or (prompt, step, unit)",
-        )
-    return Series(values, _lengths(values), units or array_labels(values.shape[2]))
-
-
-def _only_variable(dataset: xr.Dataset) -> xr.DataArray:
-    names = ["activity"] if "activity" in dataset else list(map(str, dataset.data_vars))
-    if len(names) != 1:
-        raise ConfigError(
-            given=f"a Dataset with the variables {', '.join(names) or 'none'}",
-            expected="a Dataset with one variable, or a Recording",
-            remedy="pass the one variable to decompose",
-        )
-    return dataset[names[0]]
-
-
-def _labelled(array: xr.DataArray) -> tuple[Any, tuple[str, ...] | None]:
-    named = [dim for dim in (PROMPT, STEP, UNIT) if dim in array.dims]
-    if len(named) == array.ndim:
-        array = array.transpose(*named)
-    last = array.dims[-1] if array.ndim else None
-    units = None
-    if last in array.coords:
-        units = tuple(map(str, array[last].values.tolist()))
-    return array.values, units
-
-
-def _numbers(series: Any) -> Float[np.ndarray, "..."]:
-    """A float64 copy; tensors leave their graph and their device."""
-    if "torch" in type(series).__module__.split("."):
-        series = series.detach().cpu().double().numpy()
-    try:
-        values = np.asarray(series)
-    except ValueError as error:
-        raise _not_numbers("rows of different lengths") from error
-    if values.dtype.kind == "O" or values.dtype.kind not in "fiub":
-        raise _not_numbers(f"values of type {values.dtype}")
-    return values.astype(np.float64)
-
-
-def _not_numbers(given: str) -> ConfigError:
-    return ConfigError(
-        given=given,
-        expected="an array of real numbers",
-        cause="text, complex numbers, missing values or ragged rows",
-        remedy="pass a rectangular array of numbers; NaN marks padding at the end of a prompt",
-    )
-
-
-def _lengths(values: np.ndarray) -> np.ndarray:
-    """Steps of each prompt up to the last at which any unit has a value."""
-    present = ~np.isnan(values).all(axis=2)
-    lengths = values.shape[1] - np.argmax(present[:, ::-1], axis=1)
-    # All-NaN prompts are nonfinite, not empty.
-    return np.where(present.any(axis=1), lengths, values.shape[1])

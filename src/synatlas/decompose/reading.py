@@ -1,0 +1,96 @@
+"""Reading time series of any kind: arrays, lists, tensors and labelled arrays."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float, Int
+
+from synatlas.axes import PROMPT, STEP, UNIT, array_labels
+from synatlas.errors import ConfigError
+
+
+class Series(NamedTuple):
+    """Checked input: float64 values, true lengths, labels of the units."""
+
+    values: Float[np.ndarray, "prompt step unit"]
+    n_steps: Int[np.ndarray, " prompt"]
+    units: tuple[str, ...]
+
+
+def read_series(series: Any) -> Series:
+    """Any array of (step, unit) or (prompt, step, unit) as float64, its padding found."""
+    units: tuple[str, ...] | None = None
+    if isinstance(series, xr.Dataset):
+        series = _only_variable(series)
+    if isinstance(series, xr.DataArray):
+        series, units = _labelled(series)
+    values = _numbers(series)
+    if values.ndim == 2:
+        values = values[None]
+    if values.ndim != 3:
+        raise ConfigError(
+            given=f"an array of {values.ndim} dimensions",
+            expected="(step, unit) or (prompt, step, unit)",
+            remedy="give each series its own column, with time along the rows",
+        )
+    if 0 in values.shape[:2] or values.shape[2] < 2:
+        raise ConfigError(
+            given="{} prompts, {} steps, {} units".format(*values.shape),
+            expected="at least one prompt, one step and two units",
+            cause="a pair needs two series" if values.shape[2] == 1 else "the array is empty",
+            remedy="pass an array of shape (step, unit) or (prompt, step, unit)",
+        )
+    return Series(values, _lengths(values), units or array_labels(values.shape[2]))
+
+
+def _only_variable(dataset: xr.Dataset) -> xr.DataArray:
+    names = ["activity"] if "activity" in dataset else list(map(str, dataset.data_vars))
+    if len(names) != 1:
+        raise ConfigError(
+            given=f"a Dataset with the variables {', '.join(names) or 'none'}",
+            expected="a Dataset with one variable, or a Recording",
+            remedy="pass the one variable to decompose",
+        )
+    return dataset[names[0]]
+
+
+def _labelled(array: xr.DataArray) -> tuple[Any, tuple[str, ...] | None]:
+    named = [dim for dim in (PROMPT, STEP, UNIT) if dim in array.dims]
+    if len(named) == array.ndim:
+        array = array.transpose(*named)
+    last = array.dims[-1] if array.ndim else None
+    units = None
+    if last in array.coords:
+        units = tuple(map(str, array[last].values.tolist()))
+    return array.values, units
+
+
+def _numbers(series: Any) -> Float[np.ndarray, "..."]:
+    """A float64 copy; tensors leave their graph and their device."""
+    if "torch" in type(series).__module__.split("."):
+        series = series.detach().cpu().double().numpy()
+    try:
+        values = np.asarray(series)
+    except ValueError as error:
+        raise _not_numbers("rows of different lengths") from error
+    if values.dtype.kind == "O" or values.dtype.kind not in "fiub":
+        raise _not_numbers(f"values of type {values.dtype}")
+    return values.astype(np.float64)
+
+
+def _not_numbers(given: str) -> ConfigError:
+    return ConfigError(
+        given=given,
+        expected="an array of real numbers",
+        cause="text, complex numbers, missing values or ragged rows",
+        remedy="pass a rectangular array of numbers; NaN marks padding at the end of a prompt",
+    )
+
+
+def _lengths(values: np.ndarray) -> np.ndarray:
+    """Steps of each prompt up to the last at which any unit has a value."""
+    present = ~np.isnan(values).all(axis=2)
+    lengths = values.shape[1] - np.argmax(present[:, ::-1], axis=1)
+    # All-NaN prompts are nonfinite, not empty.
+    return np.where(present.any(axis=1), lengths, values.shape[1])
