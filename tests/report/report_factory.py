@@ -98,7 +98,7 @@ def _sizes(world: World) -> dict[str, int]:
 def _values(world: World) -> dict[str, Any]:
     layer = np.repeat(np.arange(world.layers, dtype="i4"), world.heads)
     index = np.tile(np.arange(world.heads, dtype="i4"), world.layers)
-    units = [unit_label(a, b) for a, b in zip(layer, index, strict=True)]
+    units = [unit_label(a, b) for a, b in zip(layer.tolist(), index.tolist(), strict=True)]
     first, second = np.triu_indices(world.units, 1)
     return {
         "unit": units,
