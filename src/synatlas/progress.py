@@ -1,8 +1,9 @@
 """How long work tells its caller how far it is."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
+@runtime_checkable
 class Progress(Protocol):
     """Called by a stage as it advances; a stage never prints by itself."""
 

@@ -1,0 +1,237 @@
+"""A run from model to report: reused, refused, interrupted, resumed, and told in few lines."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+import synatlas as sa
+from synatlas.cli import main
+from synatlas.config import MapConfig
+from synatlas.errors import ArtifactError, RunFolderError
+from synatlas.folder import FILES
+from synatlas.run import Run, map
+
+LlamaFolder = Callable[..., Path]
+
+
+def config(model: Path, prompts: Path, out: Path, **changes: object) -> MapConfig:
+    settings = {
+        "model": str(model),
+        "prompts": str(prompts),
+        "out": str(out),
+        "tokens": 24,
+        "prompt_style": "raw",
+        "surrogates": 5,
+        "batch_size": 2,
+        "threads": 1,
+    }
+    return MapConfig.from_settings({**settings, **changes})
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in FILES.values()}
+
+
+@pytest.fixture(scope="module")
+def done(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """An undisturbed run."""
+    base = tmp_path_factory.mktemp("undisturbed")
+    path = base / "prompts.csv"
+    path.write_text("id,prompt\na,One two\nb,Tell me\nc,Why is it so\nd,<b>bold</b>\n")
+    return map(config(tiny, path, base / "run"))
+
+
+@pytest.fixture(scope="module")
+def prompts_of(done: Run) -> Path:
+    return done.folder.parent / "prompts.csv"
+
+
+def test_every_artifact_is_there_and_opens(done: Run) -> None:
+    assert sorted(p.name for p in done.folder.iterdir()) == sorted([*FILES.values(), "run.json"])
+    for name in ("recording", "atoms", "atlas"):
+        assert sa.open(done.folder / FILES[name]).identical(done.artifacts[name])
+    record = json.loads((done.folder / "run.json").read_text())
+    assert record["status"] == "complete"
+    assert record["batch_size"] == 2
+    assert record["stages"]["atoms"]["parent"] == done.recording.attrs["fingerprint"]
+
+
+def test_no_path_of_the_machine_is_in_the_artifacts(done: Run) -> None:
+    for content in contents(done.folder).values():
+        assert str(done.folder.parent).encode() not in content
+
+
+def test_a_complete_run_is_reused(done: Run, tiny: Path, prompts_of: Path) -> None:
+    before = contents(done.folder)
+    again = map(config(tiny, prompts_of, done.folder))
+    assert again.reused == ("recording", "atoms", "atlas", "report")
+    assert contents(done.folder) == before
+    assert again.atlas.identical(done.atlas)
+
+
+def test_another_run_is_refused_and_nothing_is_lost(
+    done: Run, tiny: Path, prompts_of: Path
+) -> None:
+    before = contents(done.folder)
+    with pytest.raises(RunFolderError, match="lag: 1 there, 2 now"):
+        map(config(tiny, prompts_of, done.folder, lag=2))
+    assert contents(done.folder) == before
+
+
+def test_other_weights_in_the_same_folder_are_another_run(
+    done: Run, prompts_of: Path, llama_folder: LlamaFolder
+) -> None:
+    with pytest.raises(RunFolderError, match="model_revision"):
+        map(config(llama_folder(seed=1), prompts_of, done.folder, model=str(llama_folder(seed=1))))
+
+
+def test_other_prompts_under_the_same_name_are_another_run(
+    done: Run, tiny: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "prompts.csv").write_text("prompt\nsomething else\nand more\n")
+    with pytest.raises(RunFolderError, match="prompts"):
+        map(config(tiny, tmp_path / "prompts.csv", done.folder))
+
+
+def test_force_replaces(done: Run, tiny: Path, prompts_of: Path, tmp_path: Path) -> None:
+    shutil.copytree(done.folder, tmp_path / "run")
+    run = map(config(tiny, prompts_of, tmp_path / "run", lag=2, force=True))
+    assert run.reused == ()
+    assert run.atoms.attrs["lag"] == 2
+    assert map(config(tiny, prompts_of, tmp_path / "run", lag=2)).reused[0] == "recording"
+
+
+def test_force_with_bad_input_loses_nothing(
+    done: Run, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(done.folder, tmp_path / "run")
+    before = contents(tmp_path / "run")
+    (tmp_path / "long.csv").write_text(f"prompt\n{'word ' * 80}\n")
+    arguments = ["--prompts", str(tmp_path / "long.csv"), "--out", str(tmp_path / "run")]
+    assert main(["map", str(tiny), *arguments, "--force"]) == 2
+    assert "context" in capsys.readouterr().err
+    assert contents(tmp_path / "run") == before
+
+
+@pytest.mark.parametrize("name", ["recording", "atoms", "atlas"])
+def test_an_edited_artifact_is_refused(
+    done: Run, tiny: Path, prompts_of: Path, tmp_path: Path, name: str
+) -> None:
+    shutil.copytree(done.folder, tmp_path / "run")
+    path = tmp_path / "run" / FILES[name]
+    with h5py.File(path, "r+") as file:
+        variable = {"recording": "activity", "atoms": "tdmi", "atlas": "synergy"}[name]
+        file[variable][0] = 3.0
+    with pytest.raises(ArtifactError, match="edited"):
+        map(config(tiny, prompts_of, tmp_path / "run"))
+
+
+def test_a_truncated_artifact_is_refused_and_made_again_once_removed(
+    done: Run, tiny: Path, prompts_of: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(done.folder, tmp_path / "run")
+    path = tmp_path / "run" / FILES["atoms"]
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(ArtifactError, match="truncated"):
+        map(config(tiny, prompts_of, tmp_path / "run"))
+    path.unlink()
+    run = map(config(tiny, prompts_of, tmp_path / "run"))
+    assert "recording" in run.reused
+    assert contents(tmp_path / "run") == contents(done.folder)
+
+
+class Interrupt:
+    """Progress that raises KeyboardInterrupt at the n-th call."""
+
+    def __init__(self, at: int) -> None:
+        self.left = at
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+def test_interrupted_anywhere_and_resumed_is_bitwise_undisturbed(
+    done: Run, tiny: Path, prompts_of: Path, tmp_path: Path
+) -> None:
+    calls = []
+    map(
+        config(tiny, prompts_of, tmp_path / "count"),
+        progress=lambda what, done, total: calls.append(what),
+    )
+    assert len(set(calls)) >= 2
+    for at in np.unique(np.linspace(1, len(calls), 5).astype(int)):
+        folder = tmp_path / f"run{at}"
+        with pytest.raises(KeyboardInterrupt):
+            map(config(tiny, prompts_of, folder), progress=Interrupt(int(at)))
+        map(config(tiny, prompts_of, folder))
+        assert contents(folder) == contents(done.folder), at
+        assert sorted(p.name for p in folder.iterdir()) == sorted([*FILES.values(), "run.json"])
+
+
+def test_a_resumed_run_keeps_its_batch_size(tiny: Path, prompts_of: Path, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        map(config(tiny, prompts_of, tmp_path / "run", batch_size=3), progress=Interrupt(2))
+    map(config(tiny, prompts_of, tmp_path / "run", batch_size=1))
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["batch_size"] == 3
+
+
+def test_killed_outright_and_resumed(
+    done: Run, tiny: Path, prompts_of: Path, tmp_path: Path
+) -> None:
+    command = [
+        sys.executable, "-m", "synatlas.cli", "map", str(tiny), "--prompts", str(prompts_of),
+        "--out", str(tmp_path / "run"), "--tokens", "24", "--prompt-style", "raw",
+        "--surrogates", "5", "--batch-size", "2", "--threads", "1",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "run" / "run.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    assert contents(tmp_path / "run") == contents(done.folder)
+    lines = finished.stdout.splitlines()
+    assert len(lines) <= 15
+    assert lines[-1].endswith("report.html")
+
+
+def test_stages_alone_equal_the_whole(
+    done: Run, tiny: Path, prompts_of: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = str(tmp_path / "run")
+    options = ["--prompts", str(prompts_of), "--out", folder, "--tokens", "24"]
+    options += ["--prompt-style", "raw", "--surrogates", "5", "--batch-size", "2"]
+    assert main(["record", str(tiny), *options]) == 0
+    for stage in ("decompose", "rank", "report"):
+        assert main([stage, folder]) == 0
+        assert len(capsys.readouterr().out.splitlines()) <= 15
+    assert contents(Path(folder)) == contents(done.folder)
+
+
+def test_a_random_network_of_the_same_architecture(
+    done: Run, tiny: Path, prompts_of: Path, tmp_path: Path
+) -> None:
+    one = map(config(tiny, prompts_of, tmp_path / "a", random_init=True, init_seed=3))
+    two = map(config(tiny, prompts_of, tmp_path / "b", random_init=True, init_seed=4))
+    assert not np.allclose(one.recording["activity"], done.recording["activity"])
+    assert not np.allclose(one.recording["activity"], two.recording["activity"])
+
+
+def test_the_report_shows_prompts_as_text(done: Run) -> None:
+    page = (done.folder / "report.html").read_text(encoding="utf-8")
+    assert "&lt;b&gt;bold&lt;/b&gt;" in page
+    assert "<b>bold</b>" not in page
