@@ -296,9 +296,7 @@ def _one_sign(change, least, most):
 @no_type_check
 def _shared(one, two, both):
     change = one + two - both
-    return _one_sign(
-        change, min(min(one, two), min(both, change)), max(max(one, two), max(both, change))
-    )
+    return _one_sign(change, min(one, two, both, change), max(one, two, both, change))
 
 
 @compiled(_FAST)
@@ -327,8 +325,8 @@ def _common_change(windows, s, out):
             to_xy = _shared(xy_a, xy_b, xy_ab)
             change = ab_x + ab_y + xy_a + xy_b - xy_ab - (xa + xb + ya + yb)
             change += to_a + to_b - to_ab + to_x + to_y - to_xy
-            least = min(min(min(xa, xb), min(ya, yb)), change)
-            most = max(max(max(xa, xb), max(ya, yb)), change)
+            least = min(xa, xb, ya, yb, change)
+            most = max(xa, xb, ya, yb, change)
             r0 += _one_sign(change, least, most)
             r1 += to_a
             r2 += to_b

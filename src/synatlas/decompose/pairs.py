@@ -16,7 +16,8 @@ from synatlas.decompose.lattice import SWAP
 from synatlas.decompose.singular import resolve
 from synatlas.decompose.windows import CODE, Windows
 
-#: Rows of sums: 16 knowns of which the last is I(xy; ab), same-step correlation, its absolute value, number of defined cases.
+#: Rows of sums: 16 knowns of which the last is I(xy; ab), same-step correlation, its absolute
+#: value, number of defined cases.
 TDMI: Final = 15
 SAME: Final = 16
 ABSOLUTE: Final = 17

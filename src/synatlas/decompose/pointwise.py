@@ -1,10 +1,10 @@
 """Common change in surprisal (CCS): redundancy from local mutual informations, sample by sample.
 
 For two sources with local informations i1, i2 and joint i12, the common change is
--c = i1 + i2 - i12, and the redundancy of a sample is -c where i1, i2, i12 and -c have one sign, else
-0 [1]_. The double redundancy is the analogue on the product lattice. As in the reference code for
-time series, local informations come from the Gaussian fit itself, not from a maximum-entropy
-surrogate of it.
+-c = i1 + i2 - i12, and the redundancy of a sample is -c where i1, i2, i12 and -c have one sign,
+else 0 [1]_. The double redundancy is the analogue on the product lattice. As in the reference
+code for time series, local informations come from the Gaussian fit itself, not from a
+maximum-entropy surrogate of it.
 
 Every local information is written with residuals, so that nearly collinear windows lose no digits:
 with e what is left of a after regression on S and v its variance,
@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Float
 
 #: Cases of four windows at a time: the arrays of one stay in a second-level cache.
-_CASES = 24
+_CASES = 96
 
 
 class Fit(NamedTuple):

@@ -90,7 +90,7 @@ def _not_numbers(given: str) -> ConfigError:
 
 def _lengths(values: np.ndarray) -> np.ndarray:
     """Steps of each prompt up to the last at which any unit has a value."""
-    present = ~np.isnan(values).all(axis=2)
+    present = np.logical_not(np.isnan(values).all(axis=2))
     lengths = values.shape[1] - np.argmax(present[:, ::-1], axis=1)
     # All-NaN prompts are nonfinite, not empty.
     return np.where(present.any(axis=1), lengths, values.shape[1])

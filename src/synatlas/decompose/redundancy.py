@@ -39,7 +39,8 @@ def _with_shared(block: Block, shared: Callable[[np.ndarray], np.ndarray]) -> li
         means[:, prompt[some], position[some]] = shared(
             _gather(block, prompt[some], position[some])
         ).T
-    double, to_a, to_b, to_ab, to_x, to_y, to_xy = means
+    rows: list[np.ndarray] = [means[k] for k in range(7)]
+    double, to_a, to_b, to_ab, to_x, to_y, to_xy = rows
     i = block.informations
     return [
         *(double, to_a, to_b, to_ab),

@@ -67,7 +67,7 @@ def sum_tiles(
     flagged: list[Flagged] = []
     for done in _each_tile(left, right, pair, per_unit=per_unit, threads=threads):
         flagged += done.flagged
-        if unit is not None:
+        if unit is not None and done.rows is not None and done.columns is not None:
             unit[:, :, done.tile.rows] += done.rows
             unit[:, :, done.tile.columns] += done.columns
     sums = PairSums(pair=pair, unit=unit, tally=None)

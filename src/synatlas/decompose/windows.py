@@ -68,7 +68,7 @@ def standardise(series: Float[np.ndarray, "prompt step unit"], lag: int) -> Wind
     samples = steps - lag
     if samples < LEAST_SAMPLES:
         return _too_short(prompts, units, max(samples, 0))
-    finite = np.isfinite(series).all(axis=1)
+    finite = np.asarray(np.isfinite(series).all(axis=1))
     rows = np.where(finite[:, None, :], series, 0.0).transpose(0, 2, 1)
     values = np.empty((prompts, 2, units, samples))
     values[:, 0], values[:, 1] = rows[:, :, :samples], rows[:, :, lag:]
