@@ -8,14 +8,14 @@ from synatlas.models.load import LanguageModel
 from synatlas.record.generate import vocabulary_size
 from synatlas.record.styles import Rendered, check_ids, render
 from synatlas.tasks.battery import battery
-from synatlas.tasks.prompts import Prompts
+from synatlas.tasks.prompts import UNCATEGORISED, Prompts
 
 #: Fewest tokens of a reply: fewer leave no series to decompose.
 LEAST_TOKENS: Final = 8
 
 
 def as_prompts(prompts: Prompts | Sequence[str] | None) -> Prompts:
-    """Prompts as they are, texts with ids ``p0000`` ..., or the built-in battery for None."""
+    """Prompts as they are, texts with ids ``p000`` ..., or the built-in battery for None."""
     if prompts is None:
         return battery()
     if isinstance(prompts, str) or (not isinstance(prompts, Prompts) and len(prompts) == 0):
@@ -27,9 +27,9 @@ def as_prompts(prompts: Prompts | Sequence[str] | None) -> Prompts:
     if isinstance(prompts, Prompts):
         return prompts
     return Prompts(
-        ids=tuple(f"p{i:04d}" for i in range(len(prompts))),
+        ids=tuple(f"p{i:03d}" for i in range(len(prompts))),
         texts=tuple(prompts),
-        categories=("",) * len(prompts),
+        categories=(UNCATEGORISED,) * len(prompts),
     )
 
 

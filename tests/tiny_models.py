@@ -1,0 +1,129 @@
+"""Tiny random models of many architectures, with a byte-level tokenizer."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from synatlas.models.load import CONTEXT_NAMES, LanguageModel
+from synatlas.models.probe import find_units
+from synatlas.models.quiet import quiet
+
+TinyModel = Callable[[str], LanguageModel]
+
+_IDS = {"vocab_size": 258, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": None}
+#: Grouped heads, and a head width that is not hidden size / heads.
+_GROUPED = _IDS | {
+    "hidden_size": 48,
+    "intermediate_size": 40,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 20,
+    "max_position_embeddings": 128,
+}
+_SQUARE = {name: value for name, value in _GROUPED.items() if name != "head_dim"}
+_GPT = _IDS | {"n_embd": 48, "n_layer": 2, "n_head": 4, "n_positions": 128}
+_MOE = {"num_experts": 4, "num_local_experts": 4, "num_experts_per_tok": 2}
+
+#: Families whose configurations have the same names.
+_LLAMA_LIKE = (
+    "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "olmo", "olmo2",
+    "cohere", "starcoder2", "phi", "phi3", "granite", "smollm3", "nemotron", "glm", "exaone4",
+    "diffllama",
+)  # fmt: skip
+
+#: Model type, or a variant of one, and the configuration of its tiny model.
+CONFIGS: dict[str, dict[str, Any]] = {
+    **dict.fromkeys(
+        _LLAMA_LIKE,
+        _GROUPED,
+    ),
+    **dict.fromkeys(("mixtral", "qwen3_moe", "gpt_oss"), _GROUPED | _MOE),
+    "bert": _SQUARE,
+    "gpt_neox": _SQUARE | {"rotary_pct": 0.5},
+    "stablelm": _SQUARE | {"partial_rotary_factor": 0.5},
+    "gpt2": _GPT,
+    "gptj": _GPT | {"rotary_dim": 4},
+    "gpt_bigcode": _GPT,
+    "codegen": _GPT | {"n_embd": 64, "rotary_dim": 8},
+    "gpt_neo": _IDS
+    | {
+        "hidden_size": 48,
+        "num_layers": 2,
+        "num_heads": 4,
+        "attention_types": [[["global", "local"], 1]],
+        "max_position_embeddings": 128,
+    },
+    "opt": _SQUARE | {"ffn_dim": 64, "word_embed_proj_dim": 48},
+    "bloom": _IDS | {"hidden_size": 48, "n_layer": 2, "n_head": 4},
+    "falcon": _SQUARE | {"num_kv_heads": 2, "new_decoder_architecture": True},
+    "mpt": _IDS | {"d_model": 48, "n_layers": 2, "n_heads": 4, "max_seq_len": 128},
+    "xglm": _IDS | {"d_model": 48, "ffn_dim": 48, "num_layers": 2, "attention_heads": 4},
+    "deepseek_v2": _SQUARE
+    | {
+        "num_key_value_heads": 4,
+        "q_lora_rank": None,
+        "kv_lora_rank": 12,
+        "qk_rope_head_dim": 8,
+        "qk_nope_head_dim": 10,
+        "v_head_dim": 14,
+        "head_dim": 8,
+        "first_k_dense_replace": 2,
+    },
+    "qwen3_next": _GROUPED
+    | {
+        "layer_types": ["full_attention", "full_attention"],
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 16,
+        "shared_expert_intermediate_size": 16,
+    },
+    "lfm2": _GROUPED | {"layer_types": ["conv", "full_attention"]},
+    "mamba": _IDS | {"hidden_size": 48, "num_hidden_layers": 2, "state_size": 4},
+}
+
+
+def tiny_tokenizer(**options: Any) -> PreTrainedTokenizerFast:
+    """One token a byte; 0 begins a text by name only, 1 ends it."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {symbol: i for i, symbol in enumerate(["<s>", "</s>", *alphabet])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    named = {"bos_token": "<s>", "eos_token": "</s>"} | options
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **named)
+
+
+def tiny_network(name: str, *, seed: int = 0, **changes: Any) -> Any:
+    """A random model; its matrices are scaled up so that heads and replies differ."""
+    with quiet(), torch.random.fork_rng():
+        torch.manual_seed(seed)
+        config = AutoConfig.for_model(name, **(CONFIGS[name] | changes))
+        network = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        with torch.no_grad():
+            for parameter in network.parameters():
+                if parameter.ndim == 2 and parameter.std() > 0:
+                    parameter.mul_(0.15 / parameter.std())
+    return network.eval().requires_grad_(False)
+
+
+def as_language_model(network: Any, tokenizer: PreTrainedTokenizerFast) -> LanguageModel:
+    """What `load` makes of a folder, without the folder."""
+    units = find_units(network)
+    config = network.config.get_text_config(decoder=True)
+    context = next((getattr(config, n) for n in CONTEXT_NAMES if hasattr(config, n)), None)
+    return LanguageModel(
+        model=network,
+        tokenizer=tokenizer,
+        name=f"tiny-{config.model_type}",
+        revision="0" * 40,
+        model_type=config.model_type,
+        device=torch.device("cpu"),
+        dtype=network.dtype,
+        n_layers=units.n_layers,
+        units=units,
+        context_length=context,
+    )
