@@ -34,9 +34,7 @@ def test_q_is_of_the_larger_p_of_both_nulls() -> None:
         expected.append(stats.t.sf((observed - draws.mean(axis=0)) / scale, 39))
     assert tests.synergy[0].method == P_STUDENT
     assert tests.q == pytest.approx(adjusted_p(np.maximum(*expected)))
-    assert tests.q_less == pytest.approx(
-        adjusted_p(np.maximum(*(t.p_less for t in tests.synergy)))
-    )
+    assert tests.q_less == pytest.approx(adjusted_p(np.maximum(*(t.p_less for t in tests.synergy))))
 
 
 def test_a_refused_null_does_not_count() -> None:

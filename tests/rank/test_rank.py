@@ -50,9 +50,7 @@ def test_scores_are_those_of_the_means(atoms: xr.Dataset, atlas: xr.Dataset) -> 
         own.profile.values
     )
     excess = atoms["pooled_atom"] - atoms["same_step_atom"]
-    assert atlas.integration.values == pytest.approx(
-        excess.sel(past="syn", future="syn").values
-    )
+    assert atlas.integration.values == pytest.approx(excess.sel(past="syn", future="syn").values)
     for score in atlas.score.values:
         assert score in atlas
 
@@ -89,9 +87,7 @@ def test_prompt_order_changes_no_estimate(atoms: xr.Dataset, atlas: xr.Dataset) 
     turned = rank(atoms.isel(prompt=np.random.default_rng(0).permutation(24)), **FAST)
     for name in ("synergy", "rank_of_difference", "profile", "curvature", "excess", "core"):
         np.testing.assert_allclose(turned[name], atlas[name], atol=1e-12)
-    np.testing.assert_allclose(
-        turned.category_profile, atlas.category_profile, atol=1e-12
-    )
+    np.testing.assert_allclose(turned.category_profile, atlas.category_profile, atol=1e-12)
 
 
 def test_unit_order_changes_no_estimate(atoms: xr.Dataset, atlas: xr.Dataset) -> None:
@@ -192,9 +188,7 @@ def test_depth_is_that_of_the_decoder_even_where_layers_lack_units() -> None:
     assert atlas.depth.values == pytest.approx(np.arange(1, 6) / 6)
 
 
-def test_category_profiles_are_those_of_their_prompts(
-    atoms: xr.Dataset, atlas: xr.Dataset
-) -> None:
+def test_category_profiles_are_those_of_their_prompts(atoms: xr.Dataset, atlas: xr.Dataset) -> None:
     for category in atlas.category.values:
         part = rank(atoms.isel(prompt=atoms["category"].values == category), **FAST)
         for score in ("rank_of_difference", "synergy", "balance", "autocorrelation_baseline"):
@@ -231,16 +225,12 @@ def test_progress_reaches_its_end(atoms: xr.Dataset) -> None:
         ({"bootstrap": 0}, "bootstrap=0"),
     ],
 )
-def test_options_out_of_range_are_refused(
-    atoms: xr.Dataset, options: dict, said: str
-) -> None:
+def test_options_out_of_range_are_refused(atoms: xr.Dataset, options: dict, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         rank(atoms, **options)
 
 
-def test_other_artifacts_and_empty_atoms_are_refused(
-    atoms: xr.Dataset, atlas: xr.Dataset
-) -> None:
+def test_other_artifacts_and_empty_atoms_are_refused(atoms: xr.Dataset, atlas: xr.Dataset) -> None:
     with pytest.raises(ArtifactError, match="atoms schema"):
         rank(atlas)
     nothing = atoms.copy(deep=True)

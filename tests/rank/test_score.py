@@ -44,9 +44,7 @@ def test_ranks_are_a_permutation_of_the_defined_units(x: np.ndarray) -> None:
 
 @FEW
 @given(two(LEVELS), st.sampled_from([0.5, 2.0, 1024.0]))
-def test_ranks_ignore_scale_and_shift(
-    pair: tuple[np.ndarray, np.ndarray], scale: float
-) -> None:
+def test_ranks_ignore_scale_and_shift(pair: tuple[np.ndarray, np.ndarray], scale: float) -> None:
     synergy, redundancy = pair
     layer = np.zeros(synergy.size)
     one = rank_units(synergy, redundancy, layer)
@@ -113,8 +111,6 @@ def test_the_input_is_not_changed() -> None:
         (["a", "b"], [0.0, 0.0], [0, 1], "not an array of numbers"),
     ],
 )
-def test_bad_input_is_named(
-    synergy: object, redundancy: object, layer: object, said: str
-) -> None:
+def test_bad_input_is_named(synergy: object, redundancy: object, layer: object, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         rank_units(synergy, redundancy, layer)  # type: ignore[arg-type]

@@ -30,9 +30,7 @@ def test_independent_series_have_synergy_but_no_revised_phi() -> None:
     """The closed form for independent series with self-information h and g, under MMI."""
     h, g = 0.3, 0.2
     low = min(h, g)
-    one = grid(
-        sts=2 * low, rts=low, str=low, xtx=h, yty=g, xts=-low, yts=-low, stx=-low, sty=-low
-    )
+    one = grid(sts=2 * low, rts=low, str=low, xtx=h, yty=g, xts=-low, yts=-low, stx=-low, sty=-low)
     assert grid_score(one, "synergy") == pytest.approx(2 * low)
     assert grid_score(one, "phi_r") == pytest.approx(0.0)
     assert grid_score(one, "transfer") == 0.0

@@ -72,7 +72,7 @@ def _prompts(prompts: int) -> str:
     if prompts >= FEW_PROMPTS:
         return ""
     return (
-        f"{prompts} prompts are few (at least {FEW_PROMPTS}): bootstrap intervals are unreliable."
+        f"Bootstrap intervals need at least {FEW_PROMPTS} prompts to be reliable, here {prompts}."
     )
 
 
