@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synatlas.errors import InputError, PromptFileError
@@ -72,6 +72,7 @@ prompt_texts = st.text(
 ).filter(lambda text: text.strip() != "")
 
 
+@settings(deadline=None)
 @given(texts=st.lists(prompt_texts, min_size=1, max_size=5))
 def test_json_lines_keep_any_text(
     tmp_path_factory: pytest.TempPathFactory, texts: list[str]
@@ -147,7 +148,7 @@ def test_bad_files_are_refused(tmp_path: Path, case: str) -> None:
 )
 def test_bad_parquet_columns_are_refused(tmp_path: Path, values: pa.Array) -> None:
     pq.write_table(pa.table({"prompt": values}), tmp_path / "p.parquet")
-    with pytest.raises(PromptFileError, match="row [12]"):
+    with pytest.raises(PromptFileError, match=r"row [12]"):
         read_prompts(tmp_path / "p.parquet")
 
 

@@ -94,8 +94,9 @@ def read_prompts(path: str | Path) -> Prompts:
         raise PromptFileError(
             given=f"prompt file {path}",
             expected="an existing file",
-            cause="it is a folder" if path.is_dir() else "the path is mistyped or relative to "
-            "another folder",
+            cause="it is a folder"
+            if path.is_dir()
+            else "the path is mistyped or relative to another folder",
             remedy="check the path",
         )
     rows = reader(path)
@@ -106,9 +107,7 @@ def read_prompts(path: str | Path) -> Prompts:
 
 def _to_prompts(path: Path, rows: Sequence[dict[str, Any]]) -> Prompts:
     texts = [_text(path, row, number) for number, row in enumerate(rows, start=1)]
-    ids = [
-        _label(path, row, "id", f"p{number:03d}", number + 1) for number, row in enumerate(rows)
-    ]
+    ids = [_label(path, row, "id", f"p{number:03d}", number + 1) for number, row in enumerate(rows)]
     categories = [
         _label(path, row, "category", UNCATEGORISED, number)
         for number, row in enumerate(rows, start=1)

@@ -1,0 +1,230 @@
+"""Train the bundled reference model: python recipes/train_reference.py --work DIR.
+
+Every run with the same settings makes the same model on the same machine and library versions.
+A run that was killed continues from its last checkpoint when the same command is given again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+
+# Two threads on a shared machine wait for each other; set before torch reads it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import tomllib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, final
+
+import pandas as pd
+import torch
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from safetensors.torch import save_file
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedTokenizerFast,
+)
+
+from synatlas.tasks.card import loss_curve, markdown, measure, sha256
+from synatlas.tasks.stream import StreamConfig, sample_texts
+from synatlas.tasks.tokenizer import build_tokenizer
+from synatlas.tasks.training import (
+    ModelConfig,
+    StepLog,
+    TrainConfig,
+    Trainer,
+    initial_model,
+    llama_config,
+)
+
+SEEDS = (101, 102, 103)
+ITEMS_PER_SEED = 200
+SUMMARY = (
+    "A small language model trained from scratch on the generated questions and stories of "
+    "synatlas.tasks, for trying the toolkit without a download and as a control whose data are "
+    "known completely. Made by recipes/train_reference.py."
+)
+LIMITS = (
+    "A model of templates is a demonstration and a control, not evidence about large models.",
+    "It knows no facts and understands no question outside its six kinds; to other prompts it "
+    "answers with its stories, fluent for their grammar and unrelated to what was asked.",
+    "Its English has a few hundred words; other words are spelled in bytes it has hardly learned.",
+    "It answers in the fixed forms of its generators: a right answer in other words counts as "
+    "wrong, for it and for every other model measured with them.",
+    "The end-of-sequence token never occurs in training: it writes on until it is stopped.",
+    "Sequences are at most 256 tokens, most training sequences were 128.",
+    "One training run with one seed: differences from another seed are not known.",
+)
+METHOD = (
+    "Greedy generation from the exported weights in float32; the first line must match exactly. "
+    "Mean ± standard deviation over three evaluation seeds of 200 items; in brackets the share of "
+    "right answers of a guesser that knows the form of the answers (its definition stands in the "
+    "generator's module)."
+)
+SETTINGS = Path(__file__).with_name("reference.toml")
+
+
+@final
+@dataclass(frozen=True)
+class Settings:
+    """The tables of the settings file."""
+
+    model: ModelConfig
+    stream: StreamConfig
+    train: TrainConfig
+    sample_rounds: int
+    sample_seed: int
+
+
+def read_settings(path: Path) -> Settings:
+    """Settings from TOML; an unknown or missing key is an error."""
+    tables: dict[str, dict[str, Any]] = tomllib.loads(path.read_text())
+    train = tables["train"]
+    train["adam_betas"] = tuple(train["adam_betas"])
+    return Settings(
+        ModelConfig(**tables["model"]),
+        StreamConfig(**tables["stream"]),
+        TrainConfig(**train),
+        **tables["tokenizer"],
+    )
+
+
+def make_trainer(settings: Settings) -> Trainer:
+    """Tokenizer, step-0 model and optimisers."""
+    tokenizer = make_tokenizer(settings)
+    config = llama_config(settings.model, tokenizer)
+    model = initial_model(config, settings.model.init_seed)
+    return Trainer(model, tokenizer, settings.train, settings.stream)
+
+
+def make_tokenizer(settings: Settings) -> PreTrainedTokenizerFast:
+    """The tokenizer, from a sample of the stream."""
+    texts = sample_texts(settings.sample_rounds, settings.sample_seed)
+    return build_tokenizer(texts, max_length=settings.model.max_length)
+
+
+def train(trainer: Trainer, work: Path) -> None:
+    """Train to the last step, with checkpoints and a log in `work`."""
+    work.mkdir(parents=True, exist_ok=True)
+    if trainer.restore(work):
+        print(f"continuing from step {trainer.step}")
+    log_path = work / "log.csv"
+    rows = list(_rows_until(log_path, trainer.step))
+    columns = (
+        TextColumn("step"),
+        MofNCompleteColumn(),
+        BarColumn(),
+        TextColumn("loss {task.fields[loss]:.3f}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(elapsed_when_finished=True, compact=True),
+    )
+    steps = trainer.config.steps
+    with Progress(*columns) as progress:
+        task = progress.add_task("train", total=steps, completed=trainer.step, loss=float("nan"))
+        for row in trainer.run(steps):
+            rows.append(asdict(row))
+            progress.update(task, completed=row.step, loss=row.loss)
+            if row.step % trainer.config.checkpoint_every == 0 or row.step == steps:
+                trainer.save(work)
+                _write_log(rows, log_path)
+
+
+def _rows_until(path: Path, step: int) -> Iterator[dict[str, Any]]:
+    if path.exists():
+        log = pd.read_csv(path)
+        yield from log[log["step"] <= step].to_dict("records")
+
+
+def _write_log(rows: list[dict[str, Any]], path: Path) -> None:
+    unfinished = path.with_suffix(".part")
+    names = [field.name for field in fields(StepLog)]
+    pd.DataFrame(rows, columns=names).to_csv(unfinished, index=False)
+    os.replace(unfinished, path)
+
+
+def export(trainer: Trainer, out: Path) -> None:
+    """Write weights in float16, with a configuration that loads them in float32."""
+    out.mkdir(parents=True, exist_ok=True)
+    weights = {
+        # The output matrix is the embedding matrix, which transformers ties again on loading.
+        name: tensor.half().contiguous()
+        for name, tensor in trainer.model.state_dict().items()
+        if name != "lm_head.weight"
+    }
+    save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
+    (out / "model.safetensors").chmod(0o644)
+    trainer.model.config.architectures = [type(trainer.model).__name__]
+    trainer.model.config.dtype = "float32"
+    trainer.model.config.save_pretrained(out)
+    special = {
+        key: getattr(trainer.tokenizer, key)
+        for key in ("bos_token_id", "eos_token_id", "pad_token_id")
+    }
+    GenerationConfig(**special).save_pretrained(out)
+    trainer.tokenizer.save_pretrained(out)
+
+
+def write_card(trainer: Trainer, settings: Settings, work: Path, out: Path) -> None:
+    """Measure the exported model and describe it in card.json and CARD.md."""
+    model = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(out)
+    cells = []
+    for cell in measure(model, tokenizer, seeds=SEEDS, items_per_seed=ITEMS_PER_SEED):
+        print(f"{cell.split} {cell.category} {cell.difficulty}: {cell.mean:.3f}", flush=True)
+        cells.append(asdict(cell))
+    shape = settings.model
+    card = {
+        "name": "reference",
+        "summary": SUMMARY,
+        "limits": LIMITS,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "architecture": f"{type(model).__name__}, {shape.n_layers} layers, {shape.n_heads} heads "
+        f"of {shape.head_dim}, width {shape.hidden_size}, context {shape.max_length}",
+        "vocabulary": len(tokenizer),
+        "steps": trainer.step,
+        "tokens_seen": trainer.tokens,
+        "cpu_hours": round(trainer.cpu_seconds / 3600, 2),
+        "init_seed": shape.init_seed,
+        "data_seed": settings.stream.seed,
+        "weights_sha256": sha256(out / "model.safetensors"),
+        "settings": tomllib.loads(SETTINGS.read_text()),
+        "evaluation_seeds": list(SEEDS),
+        "items_per_seed": ITEMS_PER_SEED,
+        "accuracy_method": METHOD,
+        "accuracy": cells,
+        "loss_curve": loss_curve(pd.read_csv(work / "log.csv")),
+    }
+    (out / "card.json").write_text(json.dumps(card, indent=1) + "\n")
+    (out / "CARD.md").write_text(markdown(card))
+
+
+def main() -> None:
+    """Parse the command line, train, export, measure."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, required=True, help="folder for checkpoints")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the model")
+    parser.add_argument("--settings", type=Path, default=SETTINGS)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    settings = read_settings(arguments.settings)
+    trainer = make_trainer(settings)
+    train(trainer, arguments.work)
+    export(trainer, arguments.out)
+    write_card(trainer, settings, arguments.work, arguments.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""How often a model answers verifiable questions correctly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from synatlas.tasks.generators import is_correct, render
+from synatlas.tasks.generators.source import Item
+
+#: room for the longest answer of the generators (four-digit sums) in the bundled tokenizer
+MAX_ANSWER_TOKENS = 48
+
+
+def score(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    items: Sequence[Item],
+    *,
+    max_new_tokens: int = MAX_ANSWER_TOKENS,
+    batch_size: int = 100,
+) -> tuple[bool, ...]:
+    """Greedy answers, marked.
+
+    Parameters
+    ----------
+    model
+        A causal language model.
+    tokenizer
+        Its tokenizer.
+    items
+        The questions.
+    max_new_tokens
+        Longest reply.
+    batch_size
+        Questions answered at once; no answer depends on it beyond rounding.
+
+    Returns
+    -------
+    tuple of bool
+        Whether each item was answered correctly.
+    """
+    replies: list[str] = []
+    for first in range(0, len(items), batch_size):
+        prompts = [render(item.prompt) for item in items[first : first + batch_size]]
+        replies += greedy_replies(model, tokenizer, prompts, max_new_tokens=max_new_tokens)
+    return tuple(is_correct(item, reply) for item, reply in zip(items, replies, strict=True))
+
+
+def greedy_replies(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    *,
+    max_new_tokens: int,
+) -> list[str]:
+    """What a model writes after each text, up to the first line break or the length limit.
+
+    Parameters
+    ----------
+    model
+        A causal language model.
+    tokenizer
+        Its tokenizer, padding on the left.
+    texts
+        The texts to continue.
+    max_new_tokens
+        Longest reply.
+
+    Returns
+    -------
+    list of str
+        The replies, special tokens removed.
+    """
+    encoded = tokenizer(list(texts), return_tensors="pt", padding=True)
+    line_break = tokenizer.encode("\n", add_special_tokens=False)[-1]
+    with torch.inference_mode():
+        output = model.generate(
+            input_ids=encoded["input_ids"].to(model.device),
+            attention_mask=encoded["attention_mask"].to(model.device),
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            eos_token_id=line_break,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    prompt_length = encoded["input_ids"].shape[1]
+    return tokenizer.batch_decode(output[:, prompt_length:], skip_special_tokens=True)
