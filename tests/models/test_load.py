@@ -1,0 +1,213 @@
+"""Loading: what a model is called, which version it is, and every way in which it cannot be had."""
+
+import json
+import shutil
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from huggingface_hub import HfApi, constants
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig
+
+from synatlas.errors import ConfigError, ModelError
+from synatlas.models.identity import BUNDLED_FOLDER, bundled_models, card_seed, content_revision
+from synatlas.models.load import load
+from tiny_models import CONFIGS, tiny_network, tiny_tokenizer
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Llama as save_pretrained writes it; tests copy it before they change it."""
+    folder = tmp_path_factory.mktemp("models") / "tiny-llama"
+    tiny_network("llama").save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(saved: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(saved, tmp_path / "copy"))
+
+
+def test_a_folder_is_loaded_and_named_by_itself(saved: Path, capfd: Any) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = load(str(saved))
+    assert (model.name, model.model_type, model.n_layers) == ("tiny-llama", "llama", 2)
+    assert (model.context_length, len(model.units)) == (128, 8)
+    assert (model.device.type, model.dtype) == ("cpu", torch.float32)
+    assert not model.model.training
+    assert not any(p.requires_grad for p in model.model.parameters())
+    stored = load_file(saved / "model.safetensors")
+    found = model.model.state_dict()
+    assert all(torch.equal(found[name], value) for name, value in stored.items())
+    assert capfd.readouterr() == ("", "")
+
+
+def test_revision_is_that_of_the_content(saved: Path, folder: Path) -> None:
+    first = load(str(saved)).revision
+    assert load(str(folder)).revision == first == content_revision(str(folder))
+    weights = load_file(folder / "model.safetensors")
+    name = next(iter(weights))
+    weights[name] = weights[name] + 1e-3
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    assert content_revision(str(folder)) != first
+    shutil.copy(saved / "model.safetensors", folder)
+    assert content_revision(str(folder)) == first
+    (folder / "README.md").write_text("no matter")
+    assert content_revision(str(folder)) == first
+
+
+def test_random_init_is_seeded_needs_no_weights_and_leaves_the_generator(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    torch.manual_seed(5)
+    state = torch.random.get_rng_state()
+    one, again, other = (load(str(folder), random_init=True, seed=s) for s in (1, 1, 2))
+    assert torch.equal(torch.random.get_rng_state(), state)
+    weights = [m.model.get_parameter("lm_head.weight") for m in (one, again, other)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+    assert one.revision.endswith("+random_init:1")
+    assert load(str(folder), random_init=True).revision.endswith("+random_init:0")
+    # The same draw as transformers' own, whatever the dtype.
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        half = load(str(folder), random_init=True, seed=1, dtype="bfloat16")
+    assert torch.equal(half.model.get_parameter("lm_head.weight"), weights[0].bfloat16())
+
+
+def test_a_bundled_model_starts_from_its_own_seed(tmp_path: Path) -> None:
+    assert card_seed(tmp_path) is None
+    (tmp_path / "card.json").write_text(json.dumps({"init_seed": 17}))
+    assert card_seed(tmp_path) == 17
+
+
+@pytest.mark.skipif(not bundled_models(), reason="no bundled model")
+def test_bundled_models_load() -> None:
+    for name in bundled_models():
+        model = load(name)
+        assert model.name == name
+        seed = card_seed(BUNDLED_FOLDER / name.removeprefix("bundled:")) or 0
+        assert load(name, random_init=True).revision == f"{model.revision}+random_init:{seed}"
+
+
+def test_dtype_and_device(saved: Path) -> None:
+    assert load(str(saved), dtype="bfloat16").dtype == torch.bfloat16
+    assert load(str(saved), dtype=torch.float64).dtype == torch.float64
+    with pytest.raises(ConfigError, match="int8"):
+        load(str(saved), dtype="int8")
+    with pytest.raises(ConfigError, match="nowhere"):
+        load(str(saved), device="nowhere")
+    with pytest.raises(ModelError, match="revision main"):
+        load(str(saved), revision="main")
+
+
+def no_config(folder: Path) -> None:
+    (folder / "config.json").unlink()
+
+
+def broken_config(folder: Path) -> None:
+    (folder / "config.json").write_text("{")
+
+
+def unknown_type(folder: Path) -> None:
+    (folder / "config.json").write_text('{"model_type": "nosuchtype"}')
+
+
+def pickled(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+def truncated(folder: Path) -> None:
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+
+
+def no_tokenizer(folder: Path) -> None:
+    for path in folder.glob("tokenizer*"):
+        path.unlink()
+
+
+def missing_weight(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    del weights["model.layers.1.self_attn.v_proj.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def other_shape(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"num_key_value_heads": 4}))
+
+
+def encoder_decoder(folder: Path) -> None:
+    AutoConfig.for_model("t5").save_pretrained(folder)
+
+
+def encoder(folder: Path) -> None:
+    AutoConfig.for_model("vit").save_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (no_config, "no config.json"),
+        (broken_config, "config.json"),
+        (unknown_type, "nosuchtype"),
+        (pickled, "pickled weights"),
+        (truncated, "the weights"),
+        (no_tokenizer, "tokenizer"),
+        (missing_weight, "model.layers.1.self_attn.v_proj.weight"),
+        (other_shape, "the weights|another shape"),
+        (encoder_decoder, "type t5"),
+        (encoder, "type vit"),
+    ],
+)
+def test_damaged_folders(folder: Path, damage: Callable[[Path], None], told: str) -> None:
+    damage(folder)
+    with pytest.raises(ModelError, match=told):
+        load(str(folder))
+
+
+@pytest.mark.parametrize("name", ["mamba", "bert", "qwen3_next"])
+def test_architectures_that_are_not_covered(name: str, tmp_path: Path) -> None:
+    AutoConfig.for_model(name, **CONFIGS[name]).save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="class"):
+        load(str(tmp_path), random_init=True)
+
+
+@pytest.mark.parametrize("name", ["bundled:nosuch", "./nosuch", "", "no such/model name"])
+def test_names_that_mean_nothing(name: str) -> None:
+    with pytest.raises(ModelError):
+        load(name)
+
+
+def unreachable(*args: object, **kwargs: object) -> None:
+    raise ConnectionError("no route")
+
+
+def test_an_unreachable_hub_is_one_message(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(HfApi, "model_info", unreachable)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(ModelError, match="cannot be reached"):
+        load("some/model")
+
+
+def test_a_cached_hub_model_needs_no_network(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, saved: Path
+) -> None:
+    commit = "a" * 40
+    repository = tmp_path / "models--some--model"
+    shutil.copytree(saved, repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    monkeypatch.setattr(HfApi, "model_info", unreachable)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("transformers.utils.hub.constants.HF_HUB_CACHE", str(tmp_path))
+    model = load("some/model")
+    assert (model.name, model.revision) == ("some/model", commit)
+    assert content_revision("some/model") is None
