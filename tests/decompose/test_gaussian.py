@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from reference.phiid_reference import covariance_atoms
 from time_series import var_covariance
 
+from reference.phiid_reference import covariance_atoms
 from synatlas.decompose.gaussian import Correlations, closed_form, variances
 
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from reference.phiid_reference import LATTICE
 
+from reference.phiid_reference import LATTICE
 from synatlas.axes import SHORT_NAMES
 from synatlas.decompose.lattice import AGGREGATES, SWAP, aggregate, grid, moebius
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from reference.phiid_reference import exact_atoms
 from time_series import ar_series
 
+from reference.phiid_reference import exact_atoms
 from synatlas.decompose.series import phiid
 
 

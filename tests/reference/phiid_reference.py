@@ -39,14 +39,14 @@ def pair_atoms(x, y, lag=1, redundancy="mmi"):
     windows = windows_of(x, y, lag)
     local = redundancy == "ccs"
     information = local_information(windows) if local else mean_information(np.cov(windows))
-    known = knowns(information, common_change if local else least)
+    known = knowns(information, CommonChange if local else Least)
     atoms = np.linalg.solve(LATTICE, np.array([np.mean(known[cell]) for cell in CELLS]))
     return atoms.reshape(4, 4)
 
 
 def covariance_atoms(covariance):
     """(past, future) atoms of four Gaussian variables x, y, a, b under MMI."""
-    known = knowns(mean_information(np.asarray(covariance)), least)
+    known = knowns(mean_information(np.asarray(covariance)), Least)
     return np.linalg.solve(LATTICE, np.array([known[cell] for cell in CELLS])).reshape(4, 4)
 
 
@@ -90,7 +90,7 @@ def knowns(information, rule):
     return known
 
 
-class least:
+class Least:
     """Minimum mutual information."""
 
     @staticmethod
@@ -102,7 +102,7 @@ class least:
         return min(known[p, f] for p in (1, 2) for f in (1, 2))
 
 
-class common_change:
+class CommonChange:
     """Common change in surprisal, per sample."""
 
     @staticmethod
@@ -135,7 +135,7 @@ def exact_atoms(x, y, lag=1, digits=60):
             part = mpmath.matrix([[covariance[i][j] for j in some] for i in some])
             return mpmath.log(mpmath.det(part)) / 2
 
-        known = knowns(lambda s, t: entropy(s) + entropy(t) - entropy(s + t), least)
+        known = knowns(lambda s, t: entropy(s) + entropy(t) - entropy(s + t), Least)
         atoms = mpmath.lu_solve(
             mpmath.matrix(LATTICE.tolist()), mpmath.matrix([known[cell] for cell in CELLS])
         )

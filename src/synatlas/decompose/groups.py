@@ -43,7 +43,7 @@ def group_by_length(
 def total(
     left: list[Windows],
     right: list[Windows],
-    prompts: list[Int[np.ndarray, " prompt"]],
+    prompts: list[Int[np.ndarray, " _"]],
     engine: Engine,
     *,
     per_unit: bool,

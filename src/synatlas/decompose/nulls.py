@@ -122,7 +122,7 @@ class Prepared(NamedTuple):
     """Windows of the groups that take part in a null, and where their prompts belong."""
 
     windows: list[Windows]
-    prompts: list[Int[np.ndarray, " prompt"]]
+    prompts: list[Int[np.ndarray, " _"]]
 
 
 def prepare(

@@ -26,7 +26,7 @@ from synatlas.decompose.groups import (
 from synatlas.decompose.nulls import NULLS, Null, prepare
 from synatlas.decompose.options import can_run, check_lag, check_surrogates, choose
 from synatlas.decompose.pairs import ABSOLUTE, DEFINED, SAME, TDMI, pair_count
-from synatlas.decompose.pooled import pool
+from synatlas.decompose.pooled import Pooled, pool
 from synatlas.decompose.redundancy import REDUNDANCIES, ccs, mmi
 from synatlas.decompose.series import pair_labels
 from synatlas.decompose.unit_nulls import null_rows, stack_nulls
@@ -157,11 +157,16 @@ def decompose(
         for name, null in sampled.items()
     ]
     variables |= stack_nulls(rows, count, data.units)
-    variables |= _pooled_variables(windows, config, run="same_step" in runnable)
+    pooled = _pooled(windows, config) if "same_step" in runnable else None
+    variables |= _pooled_variables(pooled, config, data.units)
     dataset = xr.Dataset(
         variables,
         coords=_coords(recording, data.n_steps, list(sampled)),
-        attrs=_attrs(recording, config, data, _left_out(chosen, runnable, count)),
+        attrs={
+            **_attrs(recording, config, data),
+            "nulls_left_out": json.dumps(_left_out(chosen, runnable, count)),
+            "same_step_pairs_left_out": 0 if pooled is None else pooled.left_out,
+        },
     )
     fingerprint = fingerprint_of(
         stage=ATOMS.name,
@@ -215,9 +220,7 @@ def _left_out(
     return out
 
 
-def _attrs(
-    recording: xr.Dataset, config: Config, data: _Data, left_out: dict[str, str]
-) -> dict[str, Any]:
+def _attrs(recording: xr.Dataset, config: Config, data: _Data) -> dict[str, Any]:
     return {
         **{name: recording.attrs[name] for name in ("model", "model_revision", "n_layers")},
         "lag": config.lag,
@@ -226,7 +229,6 @@ def _attrs(
         "seed": config.seed,
         "steps": int(data.n_steps.max()),
         "surrogates": config.surrogates,
-        "nulls_left_out": json.dumps(left_out),
     }
 
 
@@ -287,15 +289,17 @@ def _ccs_variables(data: _Data, windows: list[Windows], threads: int | None) -> 
     return {"unit_atom_ccs": ((PROMPT, *_UNIT_GRID), mean_atoms(rows))}
 
 
-def _pooled_variables(windows: list[Windows], config: Config, *, run: bool) -> dict[str, Any]:
-    units = windows[0].shape[1]
+def _pooled(windows: list[Windows], config: Config) -> Pooled:
     draws = config.bootstraps if config.bootstraps > 1 else 0
+    return pool(windows, bootstraps=draws, seed=config.seed)
+
+
+def _pooled_variables(pooled: Pooled | None, config: Config, units: int) -> dict[str, Any]:
     observed = null = np.full((units, 4, 4), np.nan)
     excess = np.full((config.bootstraps, units, 4, 4), np.nan)
-    if run:
-        pooled = pool(windows, bootstraps=draws, seed=config.seed)
+    if pooled is not None:
         observed, null = pooled.observed, pooled.null
-        excess = pooled.excess_draw if draws else excess
+        excess = pooled.excess_draw if len(pooled.excess_draw) else excess
     return {
         "pooled_atom": (_UNIT_GRID, observed),
         "same_step_atom": (_UNIT_GRID, null),

@@ -8,6 +8,10 @@ null, with a = r_xa and b = r_yb the memories of the two series,
 each unit's future depends on the other's past only through the same-step correlation. Pooling
 comes first because the excess of a short series is biased upwards, and a mean over prompts keeps
 that bias. Redundancy is MMI, which needs correlations alone.
+
+A pair whose r_ab no uncoupled pair of series with its r_xy, r_xa and r_yb can have (innovations
+would correlate beyond 1) has no such null. It is left out of observed, null and excess alike, and
+counted.
 """
 
 from dataclasses import dataclass
@@ -24,7 +28,15 @@ from synatlas.decompose.gaussian import (
     variances,
 )
 from synatlas.decompose.lattice import SWAP, grid, moebius
-from synatlas.decompose.pairs import LEAST_PIVOT, Panel, add_to_units, chunks, correlations, panels
+from synatlas.decompose.pairs import (
+    LEAST_PIVOT,
+    Panel,
+    add_to_units,
+    chunks,
+    correlations,
+    pair_count,
+    panels,
+)
 from synatlas.decompose.windows import Windows
 
 #: Rows of unit sums: 16 knowns and the number of defined pairs.
@@ -34,11 +46,15 @@ _SWAPPED = np.concatenate([SWAP, [_COUNT]])
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pooled:
-    """Means over partners of pooled atoms, of their null, and of bootstrap draws of the excess."""
+    """Means over partners of pooled atoms, of their null, and of bootstrap draws of the excess.
+
+    `left_out` counts pairs without a null.
+    """
 
     observed: Float[np.ndarray, "unit past future"]
     null: Float[np.ndarray, "unit past future"]
     excess_draw: Float[np.ndarray, "bootstrap unit past future"]
+    left_out: int
 
 
 def pool(windows: list[Windows], *, bootstraps: int, seed: int) -> Pooled:
@@ -61,7 +77,12 @@ def pool(windows: list[Windows], *, bootstraps: int, seed: int) -> Pooled:
             add_to_units(
                 excess[drawn], difference[drawn.start + 1 - chunk.start :], panel, _SWAPPED
             )
-    return Pooled(observed=_mean(observed)[0], null=_mean(null)[0], excess_draw=_mean(excess))
+    return Pooled(
+        observed=_mean(observed)[0],
+        null=_mean(null)[0],
+        excess_draw=_mean(excess),
+        left_out=pair_count(units) - int(observed[0, _COUNT].sum()) // 2,
+    )
 
 
 def bootstrap_weights(prompts: int, bootstraps: int, seed: int) -> Float[np.ndarray, "draw prompt"]:

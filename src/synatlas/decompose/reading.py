@@ -76,7 +76,8 @@ def _numbers(series: Any) -> Float[np.ndarray, "..."]:
         raise _not_numbers("rows of different lengths") from error
     if values.dtype.kind == "O" or values.dtype.kind not in "fiub":
         raise _not_numbers(f"values of type {values.dtype}")
-    return values.astype(np.float64)
+    # One layout, so that sums are taken in one order: results do not depend on the container.
+    return values.astype(np.float64, order="C", copy=True)
 
 
 def _not_numbers(given: str) -> ConfigError:

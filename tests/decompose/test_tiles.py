@@ -1,0 +1,111 @@
+"""The compiled sums against the NumPy ones: same cases, other code."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+from time_series import var_series
+
+from reference.phiid_reference import pair_atoms
+from synatlas.decompose.groups import mean_atoms
+from synatlas.decompose.kernels import common_change_compiled
+from synatlas.decompose.pairs import pair_index, panels, sum_pairs
+from synatlas.decompose.pointwise import common_change
+from synatlas.decompose.redundancy import mmi
+from synatlas.decompose.tiles import sum_tiles, tiles
+from synatlas.decompose.windows import standardise
+
+compiled = partial(sum_tiles, redundancy=mmi, threads=1)
+plain = partial(sum_pairs, redundancy=mmi)
+
+
+def windows_of(prompts, steps, units, seed=0):
+    rng = np.random.default_rng(seed)
+    series = np.stack([var_series(rng, steps, units) for _ in range(prompts)])
+    series[0, :, 1] = 2.0
+    series[1, :, 3] = series[1, :, 2]
+    series[1, 3, 5] = np.nan
+    series[2, :, 7] = series[2, :, 6] + 1e-6 * rng.normal(size=steps)
+    return standardise(series, 1)
+
+
+def assert_same_sums(one, two):
+    assert np.allclose(one.pair, two.pair, atol=1e-12, rtol=1e-13)
+    assert np.array_equal(one.tally, two.tally)
+    if one.unit is not None:
+        assert np.allclose(one.unit, two.unit, atol=1e-12, rtol=1e-13)
+
+
+@pytest.mark.parametrize("units", [9, 64, 65, 150])
+def test_compiled_sums_are_the_plain_sums(units):
+    """Statuses, near-collinear pairs and tile borders included."""
+    windows = windows_of(4, 50, units)
+    assert_same_sums(
+        compiled(windows, windows, per_unit=True), plain(windows, windows, per_unit=True)
+    )
+
+
+def test_compiled_sums_of_two_data_sets_are_the_plain_sums():
+    windows = windows_of(5, 40, 70)
+    other = windows.take(np.array([1, 2, 3, 4, 0]))
+    assert_same_sums(
+        compiled(windows, other, per_unit=False), plain(windows, other, per_unit=False)
+    )
+
+
+def test_threads_change_no_digit():
+    windows = windows_of(20, 30, 140)
+    one = compiled(windows, windows, per_unit=True)
+    three = sum_tiles(windows, windows, mmi, per_unit=True, threads=3)
+    assert np.array_equal(one.pair, three.pair)
+    assert np.array_equal(one.unit, three.unit)
+
+
+def test_compiled_atoms_match_the_slow_reference():
+    rng = np.random.default_rng(3)
+    series = var_series(rng, 100, 70)
+    windows = standardise(series[None], 1)
+    atoms = mean_atoms(compiled(windows, windows, per_unit=False).pair)
+    first, second = rng.integers(0, 35, 40), rng.integers(35, 70, 40)
+    for i, j, pair in zip(first, second, pair_index(first, second, 70), strict=True):
+        reference = pair_atoms(series[:, i], series[:, j])
+        assert np.abs(atoms[pair] - reference).max() < 1e-12
+
+
+@pytest.mark.parametrize("units", [2, 3, 64, 65, 129])
+def test_tiles_and_panels_hold_every_pair_once(units):
+    expected = [(i, j) for i in range(units) for j in range(i + 1, units)]
+    held = [
+        (i, j)
+        for tile in tiles(units)
+        for i in range(units)[tile.rows]
+        for j in range(units)[tile.columns]
+        if not tile.diagonal or i < j
+    ]
+    assert sorted(held) == expected
+    listed = [pair for p in panels(units) for pair in zip(p.first, p.second, strict=True)]
+    assert listed == expected
+    first, second = np.array(expected).T
+    assert np.array_equal(pair_index(first, second, units), np.arange(len(expected)))
+
+
+def test_compiled_ccs_is_the_plain_ccs():
+    rng = np.random.default_rng(4)
+    windows = rng.normal(size=(200, 4, 60))
+    windows[:, 1:] += 0.6 * windows[:, :-1]
+    windows -= windows.mean(axis=2, keepdims=True)
+    windows /= np.sqrt((windows**2).sum(axis=2, keepdims=True))
+    assert np.allclose(common_change_compiled(windows), common_change(windows), atol=1e-12)
+
+
+def test_results_do_not_depend_on_which_other_units_there_are():
+    """A pair keeps its sums whatever panel or tile it falls in."""
+    series = var_series(np.random.default_rng(5), 60, 100)[None]
+    whole = standardise(series, 1)
+    chosen = np.array([3, 20, 63, 64, 65, 99])
+    part = standardise(series[:, :, chosen], 1)
+    first, second = np.triu_indices(chosen.size, 1)
+    where = pair_index(chosen[first], chosen[second], 100)
+    for engine in (compiled, plain):
+        many, few = (engine(w, w, per_unit=False).pair for w in (whole, part))
+        assert np.allclose(many[:, where], few, atol=1e-13)
