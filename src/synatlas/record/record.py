@@ -103,7 +103,7 @@ def record(
     stop_at_eos : let replies end early; series then end at `n_steps` and are NaN beyond.
         Otherwise end-of-sequence tokens are suppressed and all series have equal length.
     batch_size : prompts at once; see :func:`choose_batch_size` where None. It changes no value
-        beyond rounding.
+        beyond rounding, unless rounding decides between two tokens that are equally likely.
     parts : folder where each finished batch is kept until the caller removes it; a later call
         with the same model, prompts, options and batch size takes them from there.
     begin : called once after every check has passed, before the model runs.
