@@ -47,6 +47,7 @@ def _score(long_name: str, *tail: str, units: str = "1") -> Variable:
 #: holds its values. `control` lists the three controls; the partial correlation with one holds
 #: the other two constant. Intervals of profiles are over prompts; intervals of shape numbers
 #: (curvature, rise, fall, mid_minus_ends) are over prompts and the units of every layer.
+#: Pooled scores (integration ...) exist for all prompts together: no split_half, no categories.
 ATLAS = Schema(
     name="atlas",
     version=1,

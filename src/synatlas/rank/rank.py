@@ -126,7 +126,7 @@ def rank(
     )
     parts |= _core_part(parts, tests, resampled, assessable=not missing)
     dataset = xr.Dataset(parts, coords=_coords(atoms, tests, units))
-    config = {"seed": seed, "bootstrap": bootstrap, "ci_prob": ci_prob}
+    config = {"seed": int(seed), "bootstrap": int(bootstrap), "ci_prob": float(ci_prob)}
     dataset.attrs = {
         **{name: atoms.attrs[name] for name in ("model", "model_revision", "n_layers")},
         **config,
