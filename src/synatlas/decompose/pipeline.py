@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from synatlas.artifact import fingerprint_of, finish, require
 from synatlas.axes import BOOTSTRAP, FUTURE, NULL, PAIR, PAST, PROMPT, ROLES, UNIT
 from synatlas.decompose.atoms import ATOMS
+from synatlas.decompose.blas import one_blas_thread
 from synatlas.decompose.engine import Engine, choose_engine
 from synatlas.decompose.groups import (
     Group,
@@ -71,6 +72,7 @@ def default_bootstraps(units: int) -> int:
     return 200 if units <= _MANY_UNITS else 50
 
 
+@one_blas_thread()
 def decompose(
     recording: xr.Dataset,
     *,

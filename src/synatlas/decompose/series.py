@@ -8,6 +8,7 @@ import xarray as xr
 
 from synatlas.axes import FUTURE, PAIR, PAST, ROLES
 from synatlas.decompose.atoms import STATUS
+from synatlas.decompose.blas import one_blas_thread
 from synatlas.decompose.engine import choose_engine
 from synatlas.decompose.groups import group_by_length, mean_atoms, statuses, total
 from synatlas.decompose.lattice import AGGREGATE_NAMES, aggregate
@@ -19,6 +20,7 @@ from synatlas.decompose.significance import same_step_test, surrogate_test
 from synatlas.decompose.windows import ESTIMATORS
 
 
+@one_blas_thread()
 def phiid(
     series: Any,
     *,
