@@ -14,8 +14,10 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, fields
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, final
 
@@ -37,7 +39,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from synatlas.tasks.card import loss_curve, markdown, measure, sha256
+from synatlas.tasks.card import CARD_SPLITS, Cell, loss_curve, markdown, measure, sha256
+from synatlas.tasks.generators import CATEGORIES, Split
 from synatlas.tasks.stream import StreamConfig, sample_texts
 from synatlas.tasks.tokenizer import build_tokenizer
 from synatlas.tasks.training import (
@@ -65,6 +68,8 @@ LIMITS = (
     "wrong, for it and for every other model measured with them.",
     "The end-of-sequence token never occurs in training: it writes on until it is stopped.",
     "Sequences are at most 256 tokens, most training sequences were 128.",
+    "The shares of the second half of training were chosen after looking at the accuracies of a "
+    "checkpoint on in-distribution prompts; held-out wordings and words were first looked at here.",
     "One training run with one seed: differences from another seed are not known.",
 )
 METHOD = (
@@ -177,14 +182,39 @@ def export(trainer: Trainer, out: Path) -> None:
     trainer.tokenizer.save_pretrained(out)
 
 
-def write_card(trainer: Trainer, settings: Settings, work: Path, out: Path) -> None:
-    """Measure the exported model and describe it in card.json and CARD.md."""
+def measure_exported(out: Path, jobs: int) -> list[Cell]:
+    """Accuracy of the exported model in every cell of the card, on several processes."""
+    parts = [(out, split, category) for split in CARD_SPLITS for category in CATEGORIES]
+    cells: list[Cell] = []
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        for measured in pool.map(_measure_part, parts):
+            cells += measured
+            for cell in measured:
+                print(f"{cell.split} {cell.category} {cell.difficulty}: {cell.mean:.3f}")
+    return cells
+
+
+def _measure_part(part: tuple[Path, Split, str]) -> list[Cell]:
+    out, split, category = part
+    torch.set_num_threads(1)
     model = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(out)
-    cells = []
-    for cell in measure(model, tokenizer, seeds=SEEDS, items_per_seed=ITEMS_PER_SEED):
-        print(f"{cell.split} {cell.category} {cell.difficulty}: {cell.mean:.3f}", flush=True)
-        cells.append(asdict(cell))
+    cells = measure(
+        model,
+        tokenizer,
+        seeds=SEEDS,
+        items_per_seed=ITEMS_PER_SEED,
+        splits=(split,),
+        categories=(category,),
+    )
+    return list(cells)
+
+
+def write_card(
+    trainer: Trainer, settings: Settings, work: Path, out: Path, cells: Sequence[Cell]
+) -> None:
+    """Describe the exported model in card.json and CARD.md."""
+    model = trainer.model
     shape = settings.model
     card = {
         "name": "reference",
@@ -193,7 +223,7 @@ def write_card(trainer: Trainer, settings: Settings, work: Path, out: Path) -> N
         "parameters": sum(p.numel() for p in model.parameters()),
         "architecture": f"{type(model).__name__}, {shape.n_layers} layers, {shape.n_heads} heads "
         f"of {shape.head_dim}, width {shape.hidden_size}, context {shape.max_length}",
-        "vocabulary": len(tokenizer),
+        "vocabulary": model.config.vocab_size,
         "steps": trainer.step,
         "tokens_seen": trainer.tokens,
         "cpu_hours": round(trainer.cpu_seconds / 3600, 2),
@@ -204,7 +234,7 @@ def write_card(trainer: Trainer, settings: Settings, work: Path, out: Path) -> N
         "evaluation_seeds": list(SEEDS),
         "items_per_seed": ITEMS_PER_SEED,
         "accuracy_method": METHOD,
-        "accuracy": cells,
+        "accuracy": [asdict(cell) for cell in cells],
         "loss_curve": loss_curve(pd.read_csv(work / "log.csv")),
     }
     (out / "card.json").write_text(json.dumps(card, indent=1) + "\n")
@@ -216,6 +246,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True, help="folder for checkpoints")
     parser.add_argument("--out", type=Path, required=True, help="folder for the model")
+    parser.add_argument("--jobs", type=int, default=1, help="processes for the measurement")
     parser.add_argument("--settings", type=Path, default=SETTINGS)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -223,7 +254,8 @@ def main() -> None:
     trainer = make_trainer(settings)
     train(trainer, arguments.work)
     export(trainer, arguments.out)
-    write_card(trainer, settings, arguments.work, arguments.out)
+    cells = measure_exported(arguments.out, arguments.jobs)
+    write_card(trainer, settings, arguments.work, arguments.out, cells)
 
 
 if __name__ == "__main__":

@@ -71,6 +71,7 @@ def measure(
     seeds: Sequence[int],
     items_per_seed: int,
     splits: Sequence[Split] = CARD_SPLITS,
+    categories: Sequence[str] = tuple(CATEGORIES),
 ) -> Iterator[Cell]:
     """Greedy accuracy of every split, category and difficulty.
 
@@ -84,6 +85,8 @@ def measure(
         Items of each accuracy.
     splits
         Where the items come from.
+    categories
+        Which categories are measured.
 
     Yields
     ------
@@ -91,7 +94,7 @@ def measure(
         In the order of splits, categories and difficulties.
     """
     for split in splits:
-        for category in CATEGORIES:
+        for category in categories:
             for difficulty in DIFFICULTIES:
                 drawn = [
                     cell_items(category, difficulty, split, seed, items_per_seed) for seed in seeds

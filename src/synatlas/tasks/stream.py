@@ -38,6 +38,9 @@ class StreamConfig:
     copy_share
         Share of segments at step 0 that ask to say random words again; falls to a tenth over
         `easy_steps`. Copying is part of most answers and is learned soonest by itself.
+    late_from, late_shares
+        From this step on, categories and levels are drawn in proportion to these numbers:
+        category -> one number for each difficulty.
     """
 
     seed: int
@@ -46,6 +49,8 @@ class StreamConfig:
     story_token_weight: float
     easy_steps: int
     copy_share: float
+    late_from: int
+    late_shares: dict[str, list[float]]
 
 
 @final
@@ -152,10 +157,20 @@ def _segment(
     easy = max(0.0, 1.0 - step / config.easy_steps) if config.easy_steps else 0.0
     if rng.random() < config.copy_share * (0.1 + 0.9 * easy):
         return _question(say_again(rng), config, tokenizer)
-    category = tuple(CATEGORIES)[int(rng.integers(len(CATEGORIES)))]
-    levels = easy * np.array([0.4, 0.3, 0.2, 0.1]) + (1.0 - easy) * 0.25
-    difficulty = DIFFICULTIES[int(rng.choice(len(DIFFICULTIES), p=levels))]
+    if step >= config.late_from:
+        category, difficulty = _late_cell(config, rng)
+    else:
+        category = tuple(CATEGORIES)[int(rng.integers(len(CATEGORIES)))]
+        levels = easy * np.array([0.4, 0.3, 0.2, 0.1]) + (1.0 - easy) * 0.25
+        difficulty = DIFFICULTIES[int(rng.choice(len(DIFFICULTIES), p=levels))]
     return _question(generate(category, difficulty, 1, rng)[0], config, tokenizer)
+
+
+def _late_cell(config: StreamConfig, rng: np.random.Generator) -> tuple[str, int]:
+    """Category and difficulty, drawn by their late shares."""
+    cells = [(category, level) for category in CATEGORIES for level in DIFFICULTIES]
+    shares = np.array([config.late_shares[category][level - 1] for category, level in cells])
+    return cells[int(rng.choice(len(cells), p=shares / shares.sum()))]
 
 
 def _question(item: Item, config: StreamConfig, tokenizer: PreTrainedTokenizerBase) -> _Segment:

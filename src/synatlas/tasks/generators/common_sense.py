@@ -20,8 +20,8 @@ TEMPLATES = (
     "Read this: {facts}. Where do we find the {thing}?",
 )
 HELD_OUT_TEMPLATES = (
-    "This is what we know: {facts}. Where do you find the {thing}?",
-    "Look at this: {facts}. In which place is the {thing}?",
+    "We know: {facts}. Where do you find the {thing}?",
+    "Read: {facts}. In which place is the {thing}?",
 )
 N_LINKS = 5
 #: a guesser that follows the first link and then stops or goes on to any container named
