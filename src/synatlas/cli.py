@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
@@ -15,6 +15,9 @@ from rich.progress import Progress as Bars
 from synatlas.config import MapConfig
 from synatlas.errors import InputError
 from synatlas.progress import Progress
+
+if TYPE_CHECKING:
+    from synatlas.run import Run
 
 EXIT_INPUT: Final = 2
 EXIT_INTERRUPTED: Final = 130
@@ -27,6 +30,7 @@ app = App(
     "Every command takes --debug, which shows where an error arose.",
     help_epilogue="Start with: synatlas map",
     default_parameter=Parameter(negative=()),
+    result_action="return_value",
 )
 
 
@@ -56,9 +60,7 @@ def map(config: Settings = MapConfig()) -> None:  # noqa: B008 - frozen
 def record(config: Settings = MapConfig()) -> None:  # noqa: B008 - frozen
     """Record a model's units over the prompts, and stop there.
 
-    Examples
-    --------
-    synatlas record bundled:reference --out runs/mine
+    Example: synatlas record bundled:reference --out runs/mine
     """
     from synatlas.run import advance
 
@@ -127,12 +129,8 @@ def models(*, check: str = "") -> None:
     ----------
     check
         A model to load, probe and self-test.
-
-    Examples
-    --------
-    synatlas models --check path/to/model
     """
-    from synatlas.models import catalogue
+    from synatlas import catalogue
 
     for line in catalogue.checked(check) if check else catalogue.listed():
         Console().print(line, markup=False, highlight=False)
@@ -140,14 +138,25 @@ def models(*, check: str = "") -> None:
 
 @contextmanager
 def _bars() -> Iterator[Progress]:
-    """A progress bar per part of the work, on stderr, with the time that is left."""
+    """A progress bar per part of the work on a terminal, with the time left; else a line each."""
+    stderr = Console(stderr=True)
+    if not stderr.is_terminal:
+        told = set()
+
+        def tell(what: str, done: int, total: int) -> None:
+            if what not in told:
+                told.add(what)
+                stderr.print(f"{what}: {total}", markup=False, highlight=False)
+
+        yield tell
+        return
     columns = (
         TextColumn("{task.description:<28}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
+    with Bars(*columns, console=stderr, transient=True) as bars:
         tasks = {}
 
         def advance(what: str, done: int, total: int) -> None:
@@ -158,7 +167,7 @@ def _bars() -> Iterator[Progress]:
         yield advance
 
 
-def _summary(run: object, seconds: float) -> None:
+def _summary(run: "Run", seconds: float) -> None:
     from synatlas.summary import lines
 
     for line in lines(run, seconds):

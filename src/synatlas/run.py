@@ -13,8 +13,9 @@ import xarray as xr
 
 from synatlas import artifact, provenance
 from synatlas.config import MapConfig
-from synatlas.errors import ArtifactError, RunFolderError
+from synatlas.errors import ArtifactError, ConfigError, RunFolderError
 from synatlas.folder import FILES, PARTS_FOLDER, RECORD_FILE, check_writable, locked, open_record
+from synatlas.models.identity import content_revision, resolve
 from synatlas.progress import Progress, silent
 from synatlas.tasks.battery import battery
 from synatlas.tasks.prompts import Prompts, read_prompts
@@ -70,8 +71,12 @@ def advance(config: MapConfig, *, until: str = "report", progress: Progress = si
     prompts = read_prompts(config.prompts) if config.prompts else battery()
     folder = config.folder()
     check_writable(folder)
-    settings = {**config.identity(), "prompts": _digest(prompts), "model_revision": None}
-    settings["model_revision"] = _content_revision(config)
+    settings = {
+        **config.identity(),
+        "model": resolve(config.model).name,
+        "model_revision": content_revision(config.model),
+        "prompts": _digest(prompts),
+    }
     open_record(folder, settings, force=config.force)
     with locked(folder):
         journey = _Journey(
@@ -118,13 +123,6 @@ def resume(
 def _digest(prompts: Prompts) -> str:
     content = [list(prompts.ids), list(prompts.texts), list(prompts.categories)]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
-
-
-def _content_revision(config: MapConfig) -> str | None:
-    """Digest of a model's files where they are at hand; None for a Hub id."""
-    from synatlas.models.identity import content_revision
-
-    return content_revision(config.model)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -200,6 +198,12 @@ class _Journey:
             seed=config.init_seed,
             trust_remote_code=config.trust_remote_code,
         )
+        if len(model.units) < 2:
+            raise ConfigError(
+                given=f"a model with {len(model.units)} unit",
+                expected="at least 2 units: the decomposition is of pairs",
+                remedy="choose a model with more heads or layers",
+            )
         # The batch size stays that of the first attempt: a resumed run is then bitwise the same.
         batch_size = self.record.get("batch_size") or config.batch_size
         batch_size = batch_size or choose_batch_size(model, self.prompts, tokens=config.tokens)
@@ -254,7 +258,10 @@ class _Journey:
             self.reused.append("report")
             return path
         started = monotonic()
-        settings = {**self.record["settings"], "environment": self.record["environment"]}
+        # In the order of a record that was read back: an interrupted run reports the same bytes.
+        stated = self.record["settings"]
+        settings = {name: stated[name] for name in sorted(stated)}
+        settings["environment"] = dict(sorted(self.record["environment"].items()))
         report(list(self.artifacts.values()), path, settings=settings)
         self.record["status"] = "complete"
         self.record["finished"] = provenance.now()

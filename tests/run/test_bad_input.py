@@ -57,7 +57,7 @@ def test_model_without_a_language_model_head(refused: Told, encoder_folder: Path
 
 
 def test_architecture_not_covered(refused: Told, mamba_folder: Path) -> None:
-    assert "mamba" in refused(mamba_folder)
+    assert "Mamba" in refused(mamba_folder)
 
 
 @pytest.mark.parametrize(

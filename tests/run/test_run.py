@@ -89,10 +89,12 @@ def test_another_run_is_refused_and_nothing_is_lost(
 
 
 def test_other_weights_in_the_same_folder_are_another_run(
-    done: Run, prompts_of: Path, llama_folder: LlamaFolder
+    done: Run, tiny: Path, prompts_of: Path, llama_folder: LlamaFolder, tmp_path: Path
 ) -> None:
+    other = tmp_path / tiny.name
+    shutil.copytree(llama_folder(seed=1), other)
     with pytest.raises(RunFolderError, match="model_revision"):
-        map(config(llama_folder(seed=1), prompts_of, done.folder, model=str(llama_folder(seed=1))))
+        map(config(other, prompts_of, done.folder))
 
 
 def test_other_prompts_under_the_same_name_are_another_run(
