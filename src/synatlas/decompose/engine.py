@@ -19,7 +19,7 @@ Engine = Callable[..., PairSums]
 COMPILE_FROM: Final = 8_000_000
 
 #: The same for the pointwise loop of CCS.
-COMPILE_CCS_FROM: Final = 200_000
+COMPILE_CCS_FROM: Final = 100_000
 
 
 def choose_engine(

@@ -287,7 +287,17 @@ def _resolved_rows(
 
 def unit_rows(pair: Float[np.ndarray, "row pair"], units: int) -> Float[np.ndarray, "row unit"]:
     """Sums over partners of sums over prompts, oriented."""
-    out = np.zeros((1, ROWS, units))
-    for panel in panels(units):
-        add_to_units(out, pair[None, :, panel.pairs], panel, SWAPPED_ROWS)
-    return out[0]
+    first, second = np.empty((ROWS, units)), np.empty((ROWS, units))
+    table = np.zeros((units, units))
+    upper = _upper(units)
+    for row in range(ROWS):
+        table.reshape(-1)[upper] = pair[row]
+        first[row], second[row] = table.sum(axis=1), table.sum(axis=0)
+    return first + second[SWAPPED_ROWS]
+
+
+@lru_cache(maxsize=4)
+def _upper(units: int) -> np.ndarray:
+    """Where each pair stands in a flattened square of units."""
+    first, second = np.triu_indices(units, k=1)
+    return first * units + second
