@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 
 from synatlas.decompose.engine import Engine
 from synatlas.decompose.lattice import grid, moebius
-from synatlas.decompose.pairs import DEFINED, ROWS, pair_count
+from synatlas.decompose.pairs import DEFINED, ROWS
 from synatlas.decompose.windows import CODE, Windows
 
 
@@ -51,17 +51,18 @@ def total(
     """Sum every pair over all groups; `prompts` says where each group's prompts belong."""
     units = left[0].shape[1]
     count = sum(where.size for where in prompts)
-    pair = np.zeros((ROWS, pair_count(units)))
+    pair: np.ndarray | None = None
     unit = np.zeros((count, ROWS, units)) if per_unit else None
     tally = None
     for mine, other, where in zip(left, right, prompts, strict=True):
         sums = engine(mine, other, per_unit=per_unit)
-        pair += sums.pair
+        # A million pairs are a quarter of a gigabyte: the first group's sums are kept, not copied.
+        pair = sums.pair if pair is None else np.add(pair, sums.pair, out=pair)
         if unit is not None and sums.unit is not None:
             unit[where] = sums.unit
         if sums.tally is not None:
-            tally = np.zeros((len(CODE), pair.shape[1]), dtype=np.int32) if tally is None else tally
-            tally += sums.tally
+            tally = sums.tally if tally is None else tally + sums.tally
+    assert pair is not None
     if tally is not None:
         # Groups without any trouble keep no tally of their own.
         tally[CODE["ok"]] = pair[DEFINED] - tally[CODE["duplicate"]]
