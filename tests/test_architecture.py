@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,7 +28,7 @@ ALLOWED = {
 }
 
 #: The rooms that an array user enters: they must not load a deep-learning framework.
-LIGHT = ("decompose", "rank", "report", "tasks")
+LIGHT = ("decompose", "rank", "report")
 
 
 def imports(path: Path, *, top_level_only: bool = False) -> set[str]:
@@ -73,6 +75,21 @@ def test_light_rooms_load_no_framework(room: str) -> None:
     for path in (SOURCE / room).rglob("*.py"):
         heavy = {n.split(".")[0] for n in imports(path, top_level_only=True)}
         assert not heavy & {"torch", "transformers"}, path
+
+
+def test_arrays_and_prompts_need_no_framework() -> None:
+    """Small arrays compile nothing either: the compiler takes seconds to load."""
+    script = (
+        "import sys, numpy, synatlas\n"
+        "synatlas.phiid(numpy.random.default_rng(0).normal(size=(100, 64)))\n"
+        "from synatlas.tasks.battery import battery\n"
+        "battery()\n"
+        "print(sorted({'torch', 'transformers', 'numba'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"
 
 
 def test_only_taps_register_hooks() -> None:
