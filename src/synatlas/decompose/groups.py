@@ -1,6 +1,7 @@
 """Prompts of one length together: windows of a whole data set, and sums over all its prompts."""
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -9,6 +10,9 @@ from synatlas.decompose.engine import Engine
 from synatlas.decompose.lattice import grid, moebius
 from synatlas.decompose.pairs import DEFINED, ROWS
 from synatlas.decompose.windows import CODE, Windows
+
+#: Items at a time: the temporary arrays of so many stay in the cache.
+_ITEMS: Final = 2048
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,10 +75,15 @@ def total(
 
 def mean_atoms(rows: Float[np.ndarray, "*lead row item"]) -> np.ndarray:
     """``(*lead, item, past, future)`` atoms of sums, in nats; NaN where nothing was defined."""
-    defined = rows[..., DEFINED, :]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        atoms = np.stack(moebius([rows[..., k, :] / defined for k in range(16)]))
-    return grid(atoms)
+    out = np.empty((16, *rows.shape[:-2], rows.shape[-1]))
+    for begin in range(0, rows.shape[-1], _ITEMS):
+        part = rows[..., begin : begin + _ITEMS]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            defined = part[..., DEFINED, :]
+            known = [part[..., k, :] / defined for k in range(16)]
+            for cell, atom in enumerate(moebius(known)):
+                out[cell, ..., begin : begin + _ITEMS] = atom
+    return grid(out)
 
 
 def mean_row(rows: Float[np.ndarray, "*lead row item"], row: int) -> np.ndarray:

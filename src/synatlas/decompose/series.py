@@ -10,10 +10,11 @@ from synatlas.axes import FUTURE, PAIR, PAST, ROLES
 from synatlas.decompose.atoms import STATUS
 from synatlas.decompose.blas import one_blas_thread
 from synatlas.decompose.engine import choose_engine
-from synatlas.decompose.groups import group_by_length, mean_atoms, statuses, total
+from synatlas.decompose.groups import group_by_length, mean_atoms, mean_row, statuses, total
 from synatlas.decompose.lattice import AGGREGATE_NAMES, aggregate
 from synatlas.decompose.nulls import NULLS
 from synatlas.decompose.options import check_lag, check_null, choose
+from synatlas.decompose.pairs import TDMI
 from synatlas.decompose.reading import read_series
 from synatlas.decompose.redundancy import REDUNDANCIES
 from synatlas.decompose.significance import same_step_test, surrogate_test
@@ -141,7 +142,7 @@ def _dataset(totals: Any, units: tuple[str, ...]) -> xr.Dataset:
     return xr.Dataset(
         {
             "atom": ((PAIR, PAST, FUTURE), atom, {"long_name": "atom, mean over prompts", **nat}),
-            "tdmi": (PAIR, atom.sum(axis=(1, 2)), nat),
+            "tdmi": (PAIR, mean_row(totals.pair, TDMI), nat),
             "status": (PAIR, statuses(totals), flags),
             **{
                 name: (PAIR, aggregate(name, atom), {"long_name": AGGREGATE_NAMES[name], **nat})
