@@ -54,6 +54,7 @@ from synatlas.tasks.training import (
 
 SEEDS = (101, 102, 103)
 ITEMS_PER_SEED = 200
+SOLVED = 0.95
 SUMMARY = (
     "A small language model trained from scratch on the generated questions and stories of "
     "synatlas.tasks, for trying the toolkit without a download and as a control whose data are "
@@ -66,7 +67,9 @@ LIMITS = (
     "Its English has a few hundred words; other words are spelled in bytes it has hardly learned.",
     "It answers in the fixed forms of its generators: a right answer in other words counts as "
     "wrong, for it and for every other model measured with them.",
-    "The end-of-sequence token never occurs in training: it writes on until it is stopped.",
+    "The end-of-sequence token never occurs in training: it writes on until it is stopped. After "
+    "an answer it goes on to a question of its own; with greedy decoding that is always its "
+    "likeliest one, so long greedy texts repeat themselves, while sampled ones vary.",
     "Sequences are at most 256 tokens, most training sequences were 128.",
     "The shares of the second half of training were chosen after looking at the accuracies of a "
     "checkpoint on in-distribution prompts; held-out wordings and words were first looked at here.",
@@ -219,7 +222,7 @@ def write_card(
     card = {
         "name": "reference",
         "summary": SUMMARY,
-        "limits": LIMITS,
+        "limits": [*LIMITS, *measured_limits(cells)],
         "parameters": sum(p.numel() for p in model.parameters()),
         "architecture": f"{type(model).__name__}, {shape.n_layers} layers, {shape.n_heads} heads "
         f"of {shape.head_dim}, width {shape.hidden_size}, context {shape.max_length}",
@@ -239,6 +242,23 @@ def write_card(
     }
     (out / "card.json").write_text(json.dumps(card, indent=1) + "\n")
     (out / "CARD.md").write_text(markdown(card))
+
+
+def measured_limits(cells: Sequence[Cell]) -> list[str]:
+    """What the accuracies say against the model, in words."""
+    known = [cell for cell in cells if cell.split == "fresh"]
+    levels = {category: [c for c in known if c.category == category] for category in CATEGORIES}
+    solved = [key for key, cells in levels.items() if min(c.mean for c in cells) >= SOLVED]
+    guessed = [f"{c.category} {c.difficulty}" for c in known if c.mean <= c.chance + c.sd]
+    limits = []
+    if solved:
+        limits.append(
+            f"Difficulty makes no difference to it in {', '.join(solved)}: every level is solved "
+            f"in {SOLVED:.0%} of cases or more, so they show no fall with difficulty."
+        )
+    if guessed:
+        limits.append(f"No better than the guesser, in-distribution: {', '.join(guessed)}.")
+    return limits
 
 
 def main() -> None:
