@@ -28,6 +28,7 @@ from synatlas.record.memory import rows_at_once
 from synatlas.record.recording import RECORDING, Labels, assemble
 from synatlas.record.replay import SELF_TEST_TOKENS, live_replay_error
 from synatlas.record.styles import render, storable, style_name
+from synatlas.record.threads import fitting_threads
 from synatlas.tasks.prompts import Prompts
 
 #: What can be a unit.
@@ -142,20 +143,21 @@ def record(
     if begin is not None:
         begin()
     ids = [prompt.ids for prompt in rendered]
-    error = _self_test(model, ids, reduce)
-    result = record_batches(
-        Job(
-            model=model,
-            prompts=ids,
-            tokens=tokens,
-            stop_at_eos=stop_at_eos,
-            reduce=reduce,
-            rows=batch_size or rows_at_once(model, [len(i) + tokens for i in ids]),
-            parts=None if parts is None else Path(parts),
-            fingerprint=fingerprint,
-        ),
-        progress,
-    )
+    with fitting_threads(model):
+        error = _self_test(model, ids, reduce)
+        result = record_batches(
+            Job(
+                model=model,
+                prompts=ids,
+                tokens=tokens,
+                stop_at_eos=stop_at_eos,
+                reduce=reduce,
+                rows=batch_size or rows_at_once(model, [len(i) + tokens for i in ids]),
+                parts=None if parts is None else Path(parts),
+                fingerprint=fingerprint,
+            ),
+            progress,
+        )
     return assemble(
         activity=result.activity,
         logprob=result.logprob,
@@ -264,7 +266,9 @@ def replay(
     after = [row[n:] for row, n in zip(rows, lengths, strict=True)]
     decoded = [model.tokenizer.decode(row) for row in before]
     asked = row_prompts(prompts, [storable(str(text)) for text in decoded])
-    result = replay_batches(model, before, after, reduce, batch_size, progress)
+    with fitting_threads(model):
+        result = replay_batches(model, before, after, reduce, batch_size, progress)
+        error = _self_test(model, rows, reduce)
     return assemble(
         activity=result.activity,
         logprob=result.logprob,
@@ -273,7 +277,7 @@ def replay(
         labels=_labels(model, asked, [storable(str(text)) for text in decoded], after),
         units=model.units,
         attrs={
-            **_attrs(model, options, _self_test(model, rows, reduce)),
+            **_attrs(model, options, error),
             "alignment": "producing" if lengths[0] else "document",
             "prompt_style": "given",
             "end_of_sequence": "given",
