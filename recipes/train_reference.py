@@ -153,7 +153,7 @@ def train(trainer: Trainer, work: Path) -> None:
 def _rows_until(path: Path, step: int) -> Iterator[dict[str, Any]]:
     if path.exists():
         log = pd.read_csv(path)
-        yield from log[log["step"] <= step].to_dict("records")
+        yield from log.query("step <= @step").to_dict("records")
 
 
 def _write_log(rows: list[dict[str, Any]], path: Path) -> None:

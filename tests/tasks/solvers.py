@@ -165,7 +165,7 @@ def solve_social(item: Item) -> str:
             present.discard(name)
         else:
             place, thing = to, moved
-            beliefs.update(dict.fromkeys(present, place))
+            beliefs |= dict.fromkeys(present, place)
     question = item.prompt.rsplit(". ", maxsplit=1)[-1]
     if question.startswith(("Where is", "In which place is")):
         return f"The {thing} is in the {place}."

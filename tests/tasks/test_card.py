@@ -12,11 +12,15 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from synatlas.tasks.card import CARD_SPLITS, cell_items, markdown, sha256
-from synatlas.tasks.generators import CATEGORIES, CHANCE, DIFFICULTIES
+from synatlas.tasks.generators import CATEGORIES, CHANCE, DIFFICULTIES, Split
 from synatlas.tasks.score import score
 
 #: cells that are recomputed, on items of a seed the card did not use
-SAMPLE = [("fresh", "tagging", 1), ("fresh", "social", 4), ("words", "grammar", 2)]
+SAMPLE: list[tuple[Split, str, int]] = [
+    ("fresh", "tagging", 1),
+    ("fresh", "social", 4),
+    ("words", "grammar", 2),
+]
 N_ITEMS = 50
 
 
@@ -61,7 +65,7 @@ def test_accuracies_hold_on_other_items(
     bundled_model: PreTrainedModel,
     bundled_tokenizer: PreTrainedTokenizerBase,
     card: dict[str, Any],
-    split: str,
+    split: Split,
     category: str,
     difficulty: int,
 ) -> None:

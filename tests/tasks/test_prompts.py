@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -21,14 +22,14 @@ ROWS = [
 ]
 
 
-def write(folder: Path, name: str, rows: list[dict[str, object]]) -> Path:
+def write(folder: Path, name: str, rows: Sequence[Mapping[str, object]]) -> Path:
     path = folder / name
     if path.suffix == ".csv":
-        pd.DataFrame(rows).to_csv(path, index=False)
+        pd.DataFrame([dict(row) for row in rows]).to_csv(path, index=False)
     elif path.suffix == ".jsonl":
         path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     else:
-        pq.write_table(pa.Table.from_pylist(rows), path)
+        pq.write_table(pa.Table.from_pylist([dict(row) for row in rows]), path)
     return path
 
 

@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from synatlas.tasks.battery import battery
 from synatlas.tasks.generators import CATEGORIES, DIFFICULTIES, generate, render
 from synatlas.tasks.stream import Batch, StreamConfig, batch_at
+from synatlas.tasks.tokenizer import BOS_ID
 
 CONFIG = StreamConfig(
     seed=1,
@@ -57,7 +58,7 @@ def test_sequences_are_full_and_begin_with_their_token(
 ) -> None:
     made = batch(bundled_tokenizer, 0)
     assert made.tokens.shape == made.weights.shape == (6, 128)
-    assert (made.tokens[:, 0] == bundled_tokenizer.bos_token_id).all()
+    assert (made.tokens[:, 0] == BOS_ID).all()
     assert (made.tokens[:, 1:] >= 3).all()
     assert (made.weights[:, 0] == 0).all()
     assert (made.weights[:, 1:] > 0).all()

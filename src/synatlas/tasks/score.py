@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -63,7 +64,7 @@ def greedy_replies(
     model
         A causal language model.
     tokenizer
-        Its tokenizer, padding on the left.
+        Its tokenizer, with a padding token.
     texts
         The texts to continue.
     max_new_tokens
@@ -74,10 +75,11 @@ def greedy_replies(
     list of str
         The replies, special tokens removed.
     """
-    encoded = tokenizer(list(texts), return_tensors="pt", padding=True)
+    encoded = tokenizer(list(texts), return_tensors="pt", padding=True, padding_side="left")
     line_break = tokenizer.encode("\n", add_special_tokens=False)[-1]
     with torch.inference_mode():
-        output = model.generate(
+        # The stubs of transformers do not say that a causal model can generate.
+        output = cast(Any, model).generate(
             input_ids=encoded["input_ids"].to(model.device),
             attention_mask=encoded["attention_mask"].to(model.device),
             max_new_tokens=max_new_tokens,

@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from synatlas.tasks.generators import CATEGORIES, DIFFICULTIES, generate, render
 from synatlas.tasks.generators.source import Item
 from synatlas.tasks.stories import open_question, say_again, tell_story
+from synatlas.tasks.tokenizer import BOS_ID
 
 #: segments that fit nowhere before a batch counts as full; more would favour short segments
 _MAX_MISSES = 4
@@ -130,7 +131,7 @@ def _pack(
 ) -> list[_Segment]:
     """Sequences of whole segments, first fit; what is left of each is the start of a story."""
     n_sequences, length = shape
-    rows = [_Segment([int(tokenizer.bos_token_id)], [0.0]) for _ in range(n_sequences)]
+    rows = [_Segment([BOS_ID], [0.0]) for _ in range(n_sequences)]
     misses = 0
     while misses < _MAX_MISSES:
         segment = _segment(step, config, tokenizer, rng)

@@ -10,6 +10,8 @@ from tokenizers.models import BPE
 from transformers import PreTrainedTokenizerFast
 
 SPECIAL_TOKENS = ("<|pad|>", "<|bos|>", "<|eos|>")
+#: they come first in the vocabulary
+PAD_ID, BOS_ID, EOS_ID = range(3)
 #: a pre-token seen less often than this in the sample is spelled in bytes
 MIN_COUNT = 12
 
@@ -54,7 +56,7 @@ def build_tokenizer(texts: Iterable[str], *, max_length: int) -> PreTrainedToken
     tokenizer.pre_tokenizer = splitter
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="<|bos|> $A", pair="<|bos|> $A $B", special_tokens=[("<|bos|>", 1)]
+        single="<|bos|> $A", pair="<|bos|> $A $B", special_tokens=[("<|bos|>", BOS_ID)]
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,

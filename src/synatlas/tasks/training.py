@@ -22,6 +22,7 @@ from transformers import (
 
 from synatlas.tasks.muon import Muon
 from synatlas.tasks.stream import Batch, StreamConfig, batch_at
+from synatlas.tasks.tokenizer import BOS_ID, EOS_ID, PAD_ID
 
 
 @final
@@ -103,9 +104,9 @@ def llama_config(config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> Lla
         head_dim=config.head_dim,
         max_position_embeddings=config.max_length,
         tie_word_embeddings=True,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=PAD_ID,
+        bos_token_id=BOS_ID,
+        eos_token_id=EOS_ID,
     )
 
 
