@@ -158,7 +158,7 @@ def solve_social(item: Item) -> str:
     events = re.findall(
         r"(\w+) (?:(leaves)\.|(?:puts|moves) the (\w+) (?:in|to) the (\w+)\.)", item.prompt
     )
-    everybody = {name for name, *_ in events}
+    everybody = {str(name) for name, *_ in events}
     present |= everybody
     for name, leaves, moved, to in events:
         if leaves:
