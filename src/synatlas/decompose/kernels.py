@@ -18,8 +18,8 @@ import numpy as np
 WIDTH: Final = 64
 _STRIDE: Final = 72
 
-#: Rows of scratch: four correlations, five of the second unit and the recursion, then sums.
-SCRATCH: Final = 64 * _STRIDE
+#: Size of the scratch: all of it stays in a second-level cache, what one loop uses in the first.
+SCRATCH: Final = 66 * _STRIDE
 
 _FAST: Final = {"contract", "reassoc", "nsz", "arcp"}
 #: Reassociation would multiply out the exponent's offset of 2^52 and lose every digit.
@@ -30,7 +30,14 @@ def compiled(fastmath: set[str]) -> Callable[[Callable[..., Any]], Any]:
     """Compile for NumPy semantics without the lock, cached on disk where that is possible."""
 
     def decorate(function: Callable[..., Any]) -> Any:
-        options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": fastmath}
+        # Inlined by numba, not by LLVM: a kernel compiled in this process and one loaded from the
+        # cache are then the same code and round alike, so an interrupted run repeats bitwise.
+        options: dict[str, Any] = {
+            "nogil": True,
+            "error_model": "numpy",
+            "fastmath": fastmath,
+            "inline": "always",
+        }
         try:
             return numba.njit(cache=True, **options)(function)
         except RuntimeError:
@@ -46,7 +53,8 @@ _YB, _IYB = 4, 5
 _OK = 6
 _LOG = 7  # seven variances, then their informations: xb, ya, xy_a, xy_b, x_ab, y_ab, xy_ab
 _MANTISSA, _EXPONENT = 14, 21
-_SUM = 28  # 19 rows: knowns, same-step, absolute, defined
+_SUM = 28  # 19 rows of one prompt: knowns, same-step, absolute, defined
+_TOTAL = 47  # the same over prompts
 
 _ROOT_HALF: Final = 0x3FE6A09E667F3BCD
 _TO_ONE: Final = 0x3FF0000000000000 - _ROOT_HALF
@@ -193,7 +201,6 @@ def add_tile(
     flagged,  # (case, 3): prompt, row, column of what is left out
     s,  # scratch
     bits,  # the same memory as integers
-    total,  # scratch for a row's sums
 ):
     """Add the pairs of one tile of units over some prompts; returns how many are left out."""
     prompts = table.shape[0]
@@ -202,7 +209,9 @@ def add_tile(
     for i in range(rows):
         begin = i + 1 if diagonal else 0
         width = columns - begin
-        total[:] = 0.0
+        for k in range(19 if prompts > 1 else 0):
+            for j in range(width):
+                s[(_TOTAL + k) * _STRIDE + j] = 0.0
         for t in range(prompts):
             for j in range(width):
                 s[_XY * _STRIDE + j] = table[t, i, begin + j]
@@ -223,20 +232,26 @@ def add_tile(
                         found += 1
             _informations(s, bits, width)
             _knowns(s, x_information[t, i], width)
-            for k in range(19):
-                for j in range(width):
-                    total[k * _STRIDE + j] += s[(_SUM + k) * _STRIDE + j]
             if per_unit:
                 for k in range(19):
                     mine = 0.0
+                    other = y_unit[t, swap[k], begin:]
                     for j in range(width):
-                        mine += s[(_SUM + k) * _STRIDE + j]
+                        value = s[(_SUM + k) * _STRIDE + j]
+                        s[(_TOTAL + k) * _STRIDE + j] += value
+                        other[j] += value
+                        mine += value
                     x_unit[t, k, i] += mine
+            elif prompts > 1:
+                for k in range(19):
                     for j in range(width):
-                        y_unit[t, swap[k], begin + j] += s[(_SUM + k) * _STRIDE + j]
+                        s[(_TOTAL + k) * _STRIDE + j] += s[(_SUM + k) * _STRIDE + j]
+        # One prompt is its own total.
+        first = _TOTAL if prompts > 1 else _SUM
         for k in range(19):
+            to = pair[k, offsets[i] + begin :]
             for j in range(width):
-                pair[k, offsets[i] + begin + j] += total[k * _STRIDE + j]
+                to[j] += s[(first + k) * _STRIDE + j]
     return found
 
 
