@@ -137,7 +137,6 @@ def test_matrices_are_the_pairs_sorted_by_layer() -> None:
         expected = dense(made, role).astype(np.float32)
         np.testing.assert_array_equal(panel.z, expected)
     assert figures.block_size(made) == 1
-    assert tuple(made["past"].values) == ROLES
 
 
 def test_large_matrices_are_means_of_blocks_within_layers() -> None:

@@ -69,10 +69,10 @@ CAPTIONS: Final = MappingProxyType(
         ),
         "nulls": (
             "How to read it: dots are units, the line is the mean of a layer's units with its"
-            " interval for these prompts, 0 is no excess. cross_prompt and window_shift remove every dependence"
-            " between two units; same_step keeps their same-step correlation and each one's"
-            " memory and removes lagged coupling. Under minimum mutual information coupling can"
-            " lower synergy, so a negative excess is not evidence of absence."
+            " interval for these prompts, 0 is no excess. cross_prompt and window_shift remove"
+            " every dependence between two units; same_step keeps their same-step correlation and"
+            " each one's memory and removes lagged coupling. Under minimum mutual information"
+            " coupling can lower synergy, so a negative excess is not evidence of absence."
         ),
         "categories": (
             "How to read it: the line is the profile over the prompts of one category, the dashed"

@@ -9,7 +9,6 @@ import xarray as xr
 from plotly.subplots import make_subplots
 
 from synatlas.artifact import require
-from synatlas.axes import ROLES
 from synatlas.decompose.atoms import ATOMS
 from synatlas.errors import ConfigError
 from synatlas.rank.atlas import ATLAS
@@ -91,7 +90,7 @@ def unit_map(atlas: xr.Dataset, score: str = "rank_of_difference") -> go.Figure:
         **_colours(values, title=axis_title(atlas, score)),
     )
     figure.update_yaxes(tickvals=grid.tick_positions(), ticktext=grid.tick_labels())
-    figure.update_xaxes(showgrid=False, nticks=20, tickformat="d")
+    figure.update_xaxes(showgrid=False, tickvals=grid.layers[:: 1 + len(grid.layers) // 20])
     figure.update_yaxes(showgrid=False)
     figure.update_layout(margin={"t": 60})
     return figure
@@ -284,8 +283,9 @@ class _Blocks:
 def _add_matrix(
     figure: go.Figure, atoms: xr.Dataset, blocks: _Blocks, name: str, *, column: int, columns: int
 ) -> None:
-    role = ROLES.index(QUANTITIES[name])
-    values = blocks.average(atoms, atoms["atom"].values[:, role, role]).astype(np.float32)
+    role = QUANTITIES[name]
+    atom = atoms["atom"].sel(past=role, future=role).values
+    values = blocks.average(atoms, atom).astype(np.float32)
     finite = values[np.isfinite(values)]
     low, high = np.percentile(finite, [1, 99]) if finite.size else (0.0, 1.0)
     width = 1 / columns
