@@ -29,25 +29,22 @@ app = App(
     help="Find where a language model integrates information, and what of it survives controls.\n\n"
     "Every command takes --debug, which shows where an error arose.",
     help_epilogue="Start with: synatlas map",
+    help_format="markdown",
     default_parameter=Parameter(negative=()),
     result_action="return_value",
+    suppress_keyboard_interrupt=False,
 )
 
 
-@app.command
+@app.command(
+    help_epilogue="Examples:\n\n"
+    "- synatlas map\n"
+    "- synatlas map path/to/model --prompt-style raw --out runs/mine\n"
+    "- synatlas map EleutherAI/pythia-70m --revision step3000\n"
+    "- synatlas map bundled:reference --random-init"
+)
 def map(config: Settings = MapConfig()) -> None:  # noqa: B008 - frozen
-    """Record a model, decompose, rank, and write the report.
-
-    Examples
-    --------
-    synatlas map
-
-    synatlas map path/to/model --prompt-style raw --out runs/mine
-
-    synatlas map EleutherAI/pythia-70m --revision step3000
-
-    synatlas map bundled:reference --random-init
-    """
+    """Record a model, decompose, rank, and write the report."""
     from synatlas.run import advance
 
     started = monotonic()
