@@ -1,4 +1,4 @@
-"""Norms of attention heads of the first layers, written out from the weights in float64.
+"""Norms of attention heads, written out from the weights in float64.
 
 No transformers code: weights are looked up by name in the state dict, and every step of the
 forward pass is spelt out for one sequence.
@@ -7,6 +7,7 @@ forward pass is spelt out for one sequence.
 from collections.abc import Mapping
 
 import numpy as np
+from scipy import special
 
 Weights = Mapping[str, np.ndarray]
 
@@ -92,14 +93,27 @@ def gpt2(w: Weights, ids: np.ndarray, *, layers: int, n_heads: int) -> np.ndarra
     return np.concatenate(norms, axis=1)
 
 
-def gpt_neox_first_layer(w: Weights, ids: np.ndarray, *, n_heads: int) -> np.ndarray:
-    """Norms (position, unit) of layer 0 of a GPT-NeoX: rows [q, k, v] head by head."""
+def gpt_neox(w: Weights, ids: np.ndarray, *, layers: int, n_heads: int) -> np.ndarray:
+    """Norms (position, unit) of a GPT-NeoX: rows [q, k, v] head by head, half of each rotated.
+
+    Attention and feed-forward network both read the layer's input and are added to it together.
+    """
     x = w["gpt_neox.embed_in.weight"][ids]
-    at = "gpt_neox.layers.0"
-    h = layer_norm(x, w, f"{at}.input_layernorm")
-    fused = h @ w[f"{at}.attention.query_key_value.weight"].T
-    fused = split(fused + w[f"{at}.attention.query_key_value.bias"], n_heads)
-    q, k, v = np.split(fused, 3, axis=-1)
-    width = q.shape[-1] // 2
-    z = heads(rotate(q, 10000.0, width), rotate(k, 10000.0, width), v)
-    return np.sqrt((z**2).sum(-1)).T
+    norms = []
+    for i in range(layers):
+        at = f"gpt_neox.layers.{i}"
+        h = linear(layer_norm(x, w, f"{at}.input_layernorm"), w, f"{at}.attention.query_key_value")
+        q, k, v = np.split(split(h, n_heads), 3, axis=-1)
+        width = q.shape[-1] // 2
+        z = heads(rotate(q, 10000.0, width), rotate(k, 10000.0, width), v)
+        norms.append(np.sqrt((z**2).sum(-1)).T)
+        attended = linear(join(z), w, f"{at}.attention.dense")
+        h = layer_norm(x, w, f"{at}.post_attention_layernorm")
+        h = linear(h, w, f"{at}.mlp.dense_h_to_4h")
+        h = h * (1 + special.erf(h / np.sqrt(2))) / 2
+        x = x + attended + linear(h, w, f"{at}.mlp.dense_4h_to_h")
+    return np.concatenate(norms, axis=1)
+
+
+def linear(x: np.ndarray, w: Weights, name: str) -> np.ndarray:
+    return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
