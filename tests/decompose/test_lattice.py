@@ -5,7 +5,7 @@ import pytest
 
 from reference.phiid_reference import LATTICE
 from synatlas.axes import SHORT_NAMES
-from synatlas.decompose.lattice import AGGREGATES, SWAP, aggregate, grid, moebius
+from synatlas.decompose.lattice import AGGREGATES, SWAP, aggregate, grid, moebius, moebius_in_place
 
 
 def test_moebius_inverts_the_order_relation():
@@ -38,3 +38,10 @@ def test_aggregates_satisfy_their_identities():
 def test_an_aggregate_names_atoms_once(name):
     assert len(set(AGGREGATES[name])) == len(AGGREGATES[name])
     assert set(AGGREGATES[name]) <= set(SHORT_NAMES)
+
+
+def test_the_inverse_in_place_is_the_inverse_digit_for_digit():
+    known = np.random.default_rng(0).normal(size=(3, 4, 4, 5))
+    expected = np.stack(moebius(list(np.moveaxis(known.reshape(3, 16, 5), 1, 0))), axis=1)
+    moebius_in_place(known)
+    assert np.array_equal(known.reshape(3, 16, 5), expected)

@@ -107,6 +107,20 @@ def test_window_shift_is_calibrated_for_independent_series():
             assert float((cell[tail] <= 0.05).mean()) <= bound
 
 
+def test_cross_prompt_is_calibrated_for_independent_series():
+    """The same over 12 prompts, of which each draw pairs each with another."""
+    rng = np.random.default_rng(8)
+    rho = rng.uniform(0.2, 0.8, 32)
+    series = np.stack([ar_series(rng, 100, rho) for _ in range(12)])
+    result = phiid(series, null="cross_prompt", surrogates=59, seed=0)
+    for past, future in (("syn", "syn"), ("red", "red")):
+        cell = result.sel(past=past, future=future)
+        bound = 0.05 + 4 * np.sqrt(0.05 * 0.95 / 124)
+        for tail in ("p_greater", "p_less"):
+            assert float((cell[tail] <= 0.05).mean()) <= bound
+        assert 0.3 < float((cell["p_greater"] <= 0.5).mean()) < 0.7
+
+
 def test_coupling_is_found_by_the_same_step_null_and_its_absence_is_not():
     """Lagged coupling raises pooled Φ_R; same-step correlation alone does not."""
     rng = np.random.default_rng(6)

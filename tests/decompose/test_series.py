@@ -159,6 +159,17 @@ def test_prompts_too_short_do_not_count():
     assert np.allclose(phiid(series)["atom"], phiid(series[0])["atom"], atol=1e-15)
 
 
+def test_a_result_that_is_edited_leaves_the_next_one_alone():
+    series = np.random.default_rng(8).normal(size=(30, 3))
+    first = phiid(series)
+    expected = first.copy(deep=True)
+    first["unit_a"].attrs["note"] = "mine"
+    first["past"].attrs["note"] = "mine"
+    first.coords["unit_a"] = first["unit_b"]
+    first["atom"][:] = 0.0
+    assert phiid(series).identical(expected)
+
+
 def test_an_outlier_stays_finite():
     """Densities of a sample 60 standard deviations out underflow; log-determinants do not."""
     series = np.random.default_rng(6).normal(size=(3000, 2))

@@ -184,6 +184,20 @@ def _knowns(s, ixa, width):
 
 @compiled(_FAST)
 @no_type_check
+def _add_row(s, k, other, width):
+    """Add row k of one prompt to the row over prompts and to `other`; returns its sum."""
+    mine = 0.0
+    for j in range(width):
+        value = s[(_SUM + k) * _STRIDE + j]
+        s[(_TOTAL + k) * _STRIDE + j] += value
+        other[j] += value
+        mine += value
+    return mine
+
+
+# Exact, because what is compiled into it, logarithms too, may inherit its freedom.
+@compiled(_EXACT)
+@no_type_check
 def add_tile(
     table,  # (prompt, past and future of the rows, past and future of the columns)
     x_self,  # (prompt, row): self-correlation and self-information of first units
@@ -234,14 +248,7 @@ def add_tile(
             _knowns(s, x_information[t, i], width)
             if per_unit:
                 for k in range(19):
-                    mine = 0.0
-                    other = y_unit[t, swap[k], begin:]
-                    for j in range(width):
-                        value = s[(_SUM + k) * _STRIDE + j]
-                        s[(_TOTAL + k) * _STRIDE + j] += value
-                        other[j] += value
-                        mine += value
-                    x_unit[t, k, i] += mine
+                    x_unit[t, k, i] += _add_row(s, k, y_unit[t, swap[k], begin:], width)
             elif prompts > 1:
                 for k in range(19):
                     for j in range(width):

@@ -82,6 +82,17 @@ def moebius(known: Sequence[Any]) -> list[Any]:
     return [columns[future][past] for past in range(4) for future in range(4)]
 
 
+def moebius_in_place(known: Float[np.ndarray, "*batch past future item"]) -> None:
+    """:func:`moebius` of an array, written over it: the same digits without temporary arrays."""
+    for axis in (known, known.swapaxes(-2, -3)):
+        red = axis[..., 0, :]
+        axis[..., 3, :] -= axis[..., 1, :]
+        axis[..., 3, :] -= axis[..., 2, :]
+        axis[..., 3, :] += red
+        axis[..., 1, :] -= red
+        axis[..., 2, :] -= red
+
+
 def _differences(chain: Sequence[Any]) -> tuple[Any, Any, Any, Any]:
     """Möbius inverse on one axis of (red, un1, un2, syn)."""
     red, one, two, both = chain
@@ -100,7 +111,7 @@ def aggregate(
 ) -> Float[np.ndarray, "*batch"]:
     """Sum of the atoms of :data:`AGGREGATES` ``[name]``, in nats."""
     cells = [SHORT_NAMES.index(short) for short in AGGREGATES[name]]
-    total = np.zeros(atoms.shape[:-2])
-    for cell in cells:
+    total = atoms[..., cells[0] // 4, cells[0] % 4].copy()
+    for cell in cells[1:]:
         total += atoms[..., cell // 4, cell % 4]
     return total

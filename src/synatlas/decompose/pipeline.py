@@ -245,14 +245,15 @@ def check_size(values: np.ndarray, n_steps: np.ndarray) -> None:
 
 
 def _pair_variables(observed: Totals) -> dict[str, Any]:
-    atom = mean_atoms(observed.pair)
-    return {
-        "atom": ((PAIR, PAST, FUTURE), atom),
-        "tdmi": (PAIR, mean_row(observed.pair, TDMI)),
+    pair = observed.pair
+    rest = {
+        "tdmi": (PAIR, mean_row(pair, TDMI)),
         "status": (PAIR, statuses(observed)),
-        "n_defined": (PAIR, observed.pair[DEFINED].astype(np.int32)),
-        "same_step_correlation": (PAIR, mean_row(observed.pair, SAME)),
+        "n_defined": (PAIR, pair[DEFINED].astype(np.int32)),
+        "same_step_correlation": (PAIR, mean_row(pair, SAME)),
     }
+    # Last: the sums are overwritten.
+    return {"atom": ((PAIR, PAST, FUTURE), mean_atoms(pair, out=pair[:16])), **rest}
 
 
 def _unit_variables(

@@ -98,14 +98,17 @@ def _tile(
     offsets = first * (2 * units - first - 1) // 2 - first - 1 + tile.columns.start
     x_unit = np.zeros((prompts if per_unit else 1, ROWS, rows))
     y_unit = np.zeros((prompts if per_unit else 1, ROWS, columns))
-    scratch, total = np.zeros(SCRATCH), np.zeros(SCRATCH)
+    scratch = np.zeros(SCRATCH)
     size = min(prompts, _PROMPTS)
     found = np.empty((size * rows * columns, 3), dtype=np.int32)
     flagged: list[Flagged] = []
     for begin in range(0, prompts, size):
         chunk = slice(begin, min(begin + size, prompts))
         mine = left.values[chunk, :, tile.rows].reshape(-1, 2 * rows, samples)
-        other = right.values[chunk, :, tile.columns].reshape(-1, 2 * columns, samples)
+        # A product of an array with itself costs half.
+        same = tile.diagonal and right is left
+        other = mine if same else right.values[chunk, :, tile.columns]
+        other = other.reshape(-1, 2 * columns, samples)
         lost = add_tile(
             np.matmul(mine, other.transpose(0, 2, 1)),
             left.self_correlation[chunk, tile.rows],
@@ -123,7 +126,6 @@ def _tile(
             found,
             scratch,
             scratch.view(np.uint64),
-            total,
         )
         if lost:
             cases = found[:lost].astype(np.int64)

@@ -69,7 +69,10 @@ def standardise(series: Float[np.ndarray, "prompt step unit"], lag: int) -> Wind
     if samples < LEAST_SAMPLES:
         return _too_short(prompts, units, max(samples, 0))
     finite = np.asarray(np.isfinite(series).all(axis=1))
-    rows = np.where(finite[:, None, :], series, 0.0).transpose(0, 2, 1)
+    # Steps last and contiguous: every pass below is along them.
+    rows = np.ascontiguousarray(series.transpose(0, 2, 1), dtype=np.float64)
+    if not finite.all():
+        rows = np.where(finite[:, :, None], rows, 0.0)
     values = np.empty((prompts, 2, units, samples))
     values[:, 0], values[:, 1] = rows[:, :, :samples], rows[:, :, lag:]
     size = np.abs(rows).max(axis=-1)
