@@ -39,7 +39,8 @@ def group_by_length(
 ) -> list[Group]:
     """Cut off padding: prompts of equal length share a group, shortest first."""
     return [
-        Group(prompts=where, series=values[where, :steps])
+        # A choice of rows is a copy; where all are chosen it need not be one.
+        Group(prompts=where, series=values[where if where.size < len(values) else ..., :steps, :])
         for steps in np.unique(n_steps)
         for where in [np.flatnonzero(n_steps == steps)]
     ]
