@@ -1,4 +1,4 @@
-"""Train the bundled reference model: python recipes/train_reference.py --work DIR.
+"""Train the bundled reference model: python recipes/train_reference.py --work DIR --out DIR.
 
 Every run with the same settings makes the same model on the same machine and library versions.
 A run that was killed continues from its last checkpoint when the same command is given again.
@@ -40,7 +40,7 @@ from transformers import (
 )
 
 from synatlas.tasks.card import CARD_SPLITS, Cell, loss_curve, markdown, measure, sha256
-from synatlas.tasks.generators import CATEGORIES, Split
+from synatlas.tasks.generators import CATEGORIES, TRAINED_DIFFICULTIES, Split
 from synatlas.tasks.stream import StreamConfig, sample_texts
 from synatlas.tasks.tokenizer import build_tokenizer
 from synatlas.tasks.training import (
@@ -54,11 +54,13 @@ from synatlas.tasks.training import (
 
 SEEDS = (101, 102, 103)
 ITEMS_PER_SEED = 200
-SOLVED = 0.95
+SOLVED, LOST = 0.95, 0.05
+#: levels between SOLVED and LOST from which on a fall counts as graded
+GRADED_LEVELS = 2
 SUMMARY = (
-    "A small language model trained from scratch on the generated questions and stories of "
-    "synatlas.tasks, for trying the toolkit without a download and as a control whose data are "
-    "known completely. Made by recipes/train_reference.py."
+    "A small language model trained from scratch by recipes/train_reference.py on the generated "
+    "questions and stories of synatlas.tasks, for trying the toolkit without a download and as a "
+    "control whose data are known completely."
 )
 LIMITS = (
     "A model of templates is a demonstration and a control, not evidence about large models.",
@@ -74,6 +76,8 @@ LIMITS = (
     "The shares of the second half of training were chosen after looking at the accuracies of a "
     "checkpoint on in-distribution prompts; held-out wordings and words were first looked at here.",
     "One training run with one seed: differences from another seed are not known.",
+    "Difficulties above 4 were never trained: their questions and answers are longer than any of "
+    "their kind in training, so they ask for length generalisation.",
 )
 METHOD = (
     "Greedy generation from the exported weights in float32; the first line must match exactly. "
@@ -221,8 +225,6 @@ def write_card(
     shape = settings.model
     card = {
         "name": "reference",
-        "summary": SUMMARY,
-        "limits": [*LIMITS, *measured_limits(cells)],
         "parameters": sum(p.numel() for p in model.parameters()),
         "architecture": f"{type(model).__name__}, {shape.n_layers} layers, {shape.n_heads} heads "
         f"of {shape.head_dim}, width {shape.hidden_size}, context {shape.max_length}",
@@ -234,42 +236,92 @@ def write_card(
         "data_seed": settings.stream.seed,
         "weights_sha256": sha256(out / "model.safetensors"),
         "settings": tomllib.loads(SETTINGS.read_text()),
+        "loss_curve": loss_curve(pd.read_csv(work / "log.csv")),
+    }
+    _write(card | measured(cells), out)
+
+
+def rewrite_card(out: Path, cells: Sequence[Cell]) -> None:
+    """Put a new measurement on the card of a model whose training is described there."""
+    card = json.loads((out / "card.json").read_text())
+    _write(card | measured(cells), out)
+
+
+def measured(cells: Sequence[Cell]) -> dict[str, Any]:
+    """What the card says about the exported model, whatever its training was."""
+    return {
+        "summary": SUMMARY,
+        "limits": [*LIMITS, *measured_limits(cells)],
         "evaluation_seeds": list(SEEDS),
         "items_per_seed": ITEMS_PER_SEED,
         "accuracy_method": METHOD,
         "accuracy": [asdict(cell) for cell in cells],
-        "loss_curve": loss_curve(pd.read_csv(work / "log.csv")),
     }
+
+
+def _write(card: dict[str, Any], out: Path) -> None:
     (out / "card.json").write_text(json.dumps(card, indent=1) + "\n")
     (out / "CARD.md").write_text(markdown(card))
 
 
 def measured_limits(cells: Sequence[Cell]) -> list[str]:
-    """What the accuracies say against the model, in words."""
+    """How accuracy falls with difficulty in each category, in words."""
     known = [cell for cell in cells if cell.split == "fresh"]
     levels = {category: [c for c in known if c.category == category] for category in CATEGORIES}
-    solved = [key for key, cells in levels.items() if min(c.mean for c in cells) >= SOLVED]
     guessed = [f"{c.category} {c.difficulty}" for c in known if c.mean <= c.chance + c.sd]
-    limits = []
-    if solved:
-        limits.append(
-            f"Difficulty makes no difference to it in {', '.join(solved)}: every level is solved "
-            f"in {SOLVED:.0%} of cases or more, so they show no fall with difficulty."
-        )
+    found = {
+        f"Accuracy falls gradedly with difficulty (at least {GRADED_LEVELS} levels solved in more "
+        f"than {LOST:.0%} and less than {SOLVED:.0%} of cases, in-distribution)": _is_graded,
+        "Of these, the fall is only above the trained levels": _falls_beyond_training,
+        "No graded fall, but a cliff": _is_cliff,
+        f"Every trained level is solved in {SOLVED:.0%} of cases or more": _is_solved,
+        f"Nothing is left one level above training ({LOST:.0%} or less)": _ends_with_training,
+    }
+    limits = [
+        f"{text}: {', '.join(names)}."
+        for text, holds in found.items()
+        if (names := [category for category, cells in levels.items() if holds(cells)])
+    ]
     if guessed:
         limits.append(f"No better than the guesser, in-distribution: {', '.join(guessed)}.")
     return limits
 
 
+def _is_graded(cells: Sequence[Cell]) -> bool:
+    return sum(LOST < cell.mean < SOLVED for cell in cells) >= GRADED_LEVELS
+
+
+def _falls_beyond_training(cells: Sequence[Cell]) -> bool:
+    return _is_graded(cells) and _is_solved(cells)
+
+
+def _is_cliff(cells: Sequence[Cell]) -> bool:
+    return not _is_graded(cells) and min(cell.mean for cell in cells) <= LOST
+
+
+def _is_solved(cells: Sequence[Cell]) -> bool:
+    return all(cell.mean >= SOLVED for cell in cells if cell.difficulty in TRAINED_DIFFICULTIES)
+
+
+def _ends_with_training(cells: Sequence[Cell]) -> bool:
+    beyond = [cell.mean for cell in cells if cell.difficulty not in TRAINED_DIFFICULTIES]
+    return bool(beyond) and beyond[0] <= LOST
+
+
 def main() -> None:
     """Parse the command line, train, export, measure."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=Path, required=True, help="folder for checkpoints")
+    todo = parser.add_mutually_exclusive_group(required=True)
+    todo.add_argument("--work", type=Path, help="folder for checkpoints")
+    todo.add_argument("--card-only", action="store_true", help="measure the model in --out again")
     parser.add_argument("--out", type=Path, required=True, help="folder for the model")
     parser.add_argument("--jobs", type=int, default=1, help="processes for the measurement")
     parser.add_argument("--settings", type=Path, default=SETTINGS)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    if arguments.card_only:
+        rewrite_card(arguments.out, measure_exported(arguments.out, arguments.jobs))
+        return
     settings = read_settings(arguments.settings)
     trainer = make_trainer(settings)
     train(trainer, arguments.work)

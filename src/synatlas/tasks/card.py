@@ -95,7 +95,7 @@ def measure(
     """
     for split in splits:
         for category in categories:
-            for difficulty in DIFFICULTIES:
+            for difficulty in DIFFICULTIES[category]:
                 drawn = [
                     cell_items(category, difficulty, split, seed, items_per_seed) for seed in seeds
                 ]
@@ -179,7 +179,8 @@ _SPLIT_TITLES = {
     "templates": "Held-out wordings",
     "words": "Held-out words",
 }
-_LEVELS = [f"difficulty {difficulty}" for difficulty in DIFFICULTIES]
+_LEVELS = range(1, 1 + max(itertools.chain.from_iterable(DIFFICULTIES.values())))
+_NO_LEVEL = "-"
 
 
 def _table(cells: Sequence[Cell]) -> str:
@@ -193,11 +194,12 @@ def _length_table(cells: Sequence[Cell]) -> str:
 
 
 def _by_level(cells: Sequence[Cell], shown: Callable[[Cell], str]) -> str:
+    texts = {(cell.category, cell.difficulty): shown(cell) for cell in cells}
     rows = [
-        [category, *(shown(cell) for cell in cells if cell.category == category)]
+        [category, *(texts.get((category, level), _NO_LEVEL) for level in _LEVELS)]
         for category in CATEGORIES
     ]
-    return _rows(["category", *_LEVELS], rows)
+    return _rows(["category", *(f"difficulty {level}" for level in _LEVELS)], rows)
 
 
 def _chance(chance: float) -> str:

@@ -11,8 +11,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from synatlas.tasks.generators import is_correct, render
 from synatlas.tasks.generators.source import Item
 
-#: room for the longest answer of the generators (four-digit sums) in the bundled tokenizer
-MAX_ANSWER_TOKENS = 48
+#: room for the longest answer of the generators (six-digit sums) in the bundled tokenizer
+MAX_ANSWER_TOKENS = 68
 
 
 def score(

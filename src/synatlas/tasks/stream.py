@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from synatlas.tasks.generators import CATEGORIES, DIFFICULTIES, generate, render
+from synatlas.tasks.generators import CATEGORIES, TRAINED_DIFFICULTIES, generate, render
 from synatlas.tasks.generators.source import Item
 from synatlas.tasks.stories import open_question, say_again, tell_story
 from synatlas.tasks.tokenizer import BOS_ID
@@ -113,7 +113,7 @@ def sample_texts(count: int, seed: int) -> Iterator[str]:
     rng = np.random.default_rng(seed)
     for _ in range(count):
         for category in CATEGORIES:
-            for difficulty in DIFFICULTIES:
+            for difficulty in TRAINED_DIFFICULTIES:
                 for item in generate(category, difficulty, 1, rng):
                     yield _text(item)
         yield _text(open_question(rng))
@@ -163,13 +163,13 @@ def _segment(
     else:
         category = tuple(CATEGORIES)[int(rng.integers(len(CATEGORIES)))]
         levels = easy * np.array([0.4, 0.3, 0.2, 0.1]) + (1.0 - easy) * 0.25
-        difficulty = DIFFICULTIES[int(rng.choice(len(DIFFICULTIES), p=levels))]
+        difficulty = TRAINED_DIFFICULTIES[int(rng.choice(len(TRAINED_DIFFICULTIES), p=levels))]
     return _question(generate(category, difficulty, 1, rng)[0], config, tokenizer)
 
 
 def _late_cell(config: StreamConfig, rng: np.random.Generator) -> tuple[str, int]:
     """Category and difficulty, drawn by their late shares."""
-    cells = [(category, level) for category in CATEGORIES for level in DIFFICULTIES]
+    cells = [(category, level) for category in CATEGORIES for level in TRAINED_DIFFICULTIES]
     shares = np.array([config.late_shares[category][level - 1] for category, level in cells])
     return cells[int(rng.choice(len(cells), p=shares / shares.sum()))]
 

@@ -1,4 +1,4 @@
-"""Verifiable questions: six categories, four difficulties, one right answer each."""
+"""Verifiable questions: six categories, four to eight difficulties, one right answer each."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ __all__ = [
     "CHANCE",
     "DIFFICULTIES",
     "SPLITS",
+    "TRAINED_DIFFICULTIES",
     "Generator",
     "Item",
     "Split",
@@ -33,7 +34,8 @@ __all__ = [
 
 Generator: TypeAlias = Callable[[int, Source], Item]
 
-DIFFICULTIES = (1, 2, 3, 4)
+#: what the training stream draws from; it must not change with `DIFFICULTIES`
+TRAINED_DIFFICULTIES = (1, 2, 3, 4)
 
 #: category -> generator of one item
 CATEGORIES: dict[str, Generator] = {
@@ -54,6 +56,10 @@ CHANCE: dict[str, dict[int, float]] = {
     "abstract": abstract.CHANCE,
     "social": social.CHANCE,
 }
+#: category -> its difficulties; those of some categories go on where training stopped
+DIFFICULTIES: dict[str, tuple[int, ...]] = {
+    category: tuple(chance) for category, chance in CHANCE.items()
+}
 
 
 def generate(
@@ -71,7 +77,7 @@ def generate(
     category
         Key of `CATEGORIES`.
     difficulty
-        One of `DIFFICULTIES`.
+        One of `DIFFICULTIES[category]`; above 4 are questions longer than any in training.
     count
         Number of items; items may repeat where a level has few.
     rng
@@ -136,7 +142,7 @@ def render(prompt: str) -> str:
 def _check(category: str, difficulty: int, split: str) -> None:
     for name, given, known in (
         ("category", category, tuple(CATEGORIES)),
-        ("difficulty", difficulty, DIFFICULTIES),
+        ("difficulty", difficulty, DIFFICULTIES.get(category, ())),
         ("split", split, SPLITS),
     ):
         if given not in known:

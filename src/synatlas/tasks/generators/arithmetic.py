@@ -33,7 +33,7 @@ HELD_OUT_MINUS_TEMPLATES = (
 )
 SUBTRACTION_SHARE = 0.3
 #: a guesser that knows the range of the result but nothing of the operands
-CHANCE = {digits: 0.1**digits for digits in (1, 2, 3, 4)}
+CHANCE = {digits: 0.1**digits for digits in (1, 2, 3, 4, 5, 6)}
 
 
 def generate_arithmetic(difficulty: int, source: Source) -> Item:

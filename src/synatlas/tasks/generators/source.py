@@ -33,7 +33,7 @@ class Item:
     category
         Key of `CATEGORIES`.
     difficulty
-        1 (easiest) to 4.
+        1 (easiest) and up.
     """
 
     prompt: str

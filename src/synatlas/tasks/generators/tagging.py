@@ -1,6 +1,7 @@
-"""Part-of-speech tagging of eight-word sentences.
+"""Part-of-speech tagging.
 
-Difficulty is the number of words that could be two parts of speech (0, 1, 2 or 4).
+Difficulty 1 to 4 is the number of words that could be two parts of speech (0, 1, 2 or 4), of eight.
+From 5 on the sentence of 4 grows: each difficulty adds a phrase of three words to its end.
 Only sentences with exactly one reading under `STRUCTURES` are used, so the context always decides.
 """
 
@@ -41,7 +42,8 @@ TAG_NAMES = {
     "P": "preposition",
 }
 STRUCTURES = ("DNVDNPDN", "DANVPDAN", "DANVDAAN", "DAANVPDN", "DNPDNVDN", "DNPDANVN", "DNVPDAAN")
-AMBIGUOUS_WORDS = {1: 0, 2: 1, 3: 2, 4: 4}
+AMBIGUOUS_WORDS = {1: 0, 2: 1, 3: 2, 4: 4, 5: 4, 6: 4}
+_ADDED_PHRASE = "PDN"
 #: a guesser that knows the structures but not the words
 CHANCE = dict.fromkeys(AMBIGUOUS_WORDS, 1 / len(STRUCTURES))
 
@@ -70,10 +72,11 @@ READINGS: dict[str, str] = (
 def generate_tagging(difficulty: int, source: Source) -> Item:
     """One sentence to tag."""
     n_ambiguous = AMBIGUOUS_WORDS[difficulty]
+    possible = structures(difficulty)
     while True:
-        structure = source.pick(STRUCTURES)
+        structure = source.pick(possible)
         words = _fill(structure, n_ambiguous, source)
-        if len(readings(words)) == 1:
+        if len(readings(words, possible)) == 1:
             break
     template = source.template(TEMPLATES, HELD_OUT_TEMPLATES)
     sentence = " ".join(words)
@@ -85,11 +88,16 @@ def generate_tagging(difficulty: int, source: Source) -> Item:
     )
 
 
-def readings(words: Sequence[str]) -> tuple[str, ...]:
+def structures(difficulty: int) -> tuple[str, ...]:
+    """The sequences of tags of one difficulty."""
+    return tuple(structure + _ADDED_PHRASE * max(0, difficulty - 4) for structure in STRUCTURES)
+
+
+def readings(words: Sequence[str], possible: Sequence[str]) -> tuple[str, ...]:
     """Structures whose every tag is possible for its word."""
     return tuple(
         structure
-        for structure in STRUCTURES
+        for structure in possible
         if all(tag in READINGS[word] for tag, word in zip(structure, words, strict=True))
     )
 
