@@ -88,7 +88,7 @@ def _taggings(words: list[str]) -> Iterator[str]:
 
 def _is_clause(tags: str) -> bool:
     phrase = "DA{0,2}N"
-    clause = rf"{phrase}(P{phrase})?V({phrase}(P{phrase})?|P{phrase}|A?N)"
+    clause = rf"{phrase}(P{phrase})?V({phrase}(P{phrase})?|P{phrase}|A?N)(PDN)*"
     return re.fullmatch(clause, tags) is not None
 
 

@@ -11,6 +11,8 @@ from synatlas.tasks.generators import CATEGORIES, DIFFICULTIES, SPLITS, generate
 
 MAX_RENDERED_CHARACTERS = 120
 
+CELLS = [(category, level) for category, levels in DIFFICULTIES.items() for level in levels]
+
 
 def test_ten_prompts_in_each_category_in_order() -> None:
     prompts = battery()
@@ -33,6 +35,6 @@ def test_prompts_are_short_plain_and_different() -> None:
 def test_no_prompt_is_in_the_training_stream() -> None:
     texts = set(battery().texts)
     rng = np.random.default_rng(0)
-    for category, difficulty, split in itertools.product(CATEGORIES, DIFFICULTIES, SPLITS):
+    for (category, difficulty), split in itertools.product(CELLS, SPLITS):
         items = generate(category, difficulty, 4, rng, split=split)
         assert texts.isdisjoint(item.prompt for item in items)

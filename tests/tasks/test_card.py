@@ -20,6 +20,7 @@ SAMPLE: list[tuple[Split, str, int]] = [
     ("fresh", "tagging", 1),
     ("fresh", "social", 4),
     ("words", "grammar", 2),
+    ("fresh", "common_sense", 6),
 ]
 N_ITEMS = 50
 
@@ -51,7 +52,7 @@ def test_every_cell_is_on_the_card_once(card: dict[str, Any]) -> None:
         (split, category, difficulty)
         for split in CARD_SPLITS
         for category in CATEGORIES
-        for difficulty in DIFFICULTIES
+        for difficulty in DIFFICULTIES[category]
     ]
     for cell in card["accuracy"]:
         assert cell["chance"] == round(CHANCE[cell["category"]][cell["difficulty"]], 4)
@@ -84,7 +85,9 @@ def test_accuracies_hold_on_other_items(
 def test_replies_do_not_depend_on_the_batch(
     bundled_model: PreTrainedModel, bundled_tokenizer: PreTrainedTokenizerBase
 ) -> None:
-    items = [item for d in DIFFICULTIES for item in cell_items("grammar", d, "fresh", 1, 2)]
+    items = [
+        item for d in DIFFICULTIES["grammar"] for item in cell_items("grammar", d, "fresh", 1, 2)
+    ]
     together = score(bundled_model, bundled_tokenizer, items, max_new_tokens=16)
     alone = score(bundled_model, bundled_tokenizer, items, max_new_tokens=16, batch_size=1)
     assert together == alone

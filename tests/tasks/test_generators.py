@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import re
 
@@ -17,6 +18,7 @@ from synatlas.tasks.generators import (
     CHANCE,
     DIFFICULTIES,
     SPLITS,
+    TRAINED_DIFFICULTIES,
     Item,
     Split,
     abstract,
@@ -31,7 +33,9 @@ from synatlas.tasks.generators import (
 from synatlas.tasks.generators.source import is_reserved
 from synatlas.tasks.lexicon import HELD_OUT, plural
 
-CELLS = list(itertools.product(CATEGORIES, DIFFICULTIES))
+CELLS = [(category, level) for category, levels in DIFFICULTIES.items() for level in levels]
+#: digest of the items in the test below
+TRAINED_ITEMS = "876d7a1f17b32bd174f67dd04ebd1cd245e19ea0a906b2067f2d9b95c329a465"
 #: categories whose words change form
 INFLECTED = {"grammar", "tagging", "arithmetic"}
 
@@ -129,7 +133,7 @@ def _follows(prompt: str, template: str) -> bool:
 
 @pytest.mark.parametrize("category", CATEGORIES)
 def test_chance_is_a_share_that_never_rises(category: str) -> None:
-    levels = [CHANCE[category][difficulty] for difficulty in DIFFICULTIES]
+    levels = [CHANCE[category][difficulty] for difficulty in DIFFICULTIES[category]]
     assert all(0 < level < 1 for level in levels)
     # The feelings of social 1 are another task than the places of social 2 to 4.
     start = 1 if category == "social" else 0
@@ -138,27 +142,46 @@ def test_chance_is_a_share_that_never_rises(category: str) -> None:
 
 def test_harder_chains_are_longer() -> None:
     rng = np.random.default_rng(0)
-    for difficulty in DIFFICULTIES:
+    for difficulty in DIFFICULTIES["common_sense"]:
         for item in generate("common_sense", difficulty, 20, rng):
             assert item.answer.count(" in ") == difficulty
-            assert item.prompt.count(" in ") >= common_sense.N_LINKS
+            n_links = common_sense.N_LINKS[difficulty]
+            assert n_links > difficulty
+            assert n_links <= item.prompt.count(" in ") <= n_links + 1
 
 
 def test_harder_sums_have_more_columns() -> None:
     rng = np.random.default_rng(0)
-    for difficulty in DIFFICULTIES:
+    for difficulty in DIFFICULTIES["arithmetic"]:
         for item in generate("arithmetic", difficulty, 20, rng):
             assert item.answer.count("=") == difficulty
 
 
 def test_harder_sentences_have_more_ambiguous_words() -> None:
     rng = np.random.default_rng(0)
-    for difficulty in DIFFICULTIES:
+    for difficulty in DIFFICULTIES["tagging"]:
         for item in generate("tagging", difficulty, 20, rng):
             sentence = re.split(r"[:?] ", item.prompt)[-1].rstrip(".").lower()
             n_ambiguous = sum(len(tagging.READINGS[word]) > 1 for word in sentence.split())
             assert n_ambiguous <= tagging.AMBIGUOUS_WORDS[difficulty]
-            assert n_ambiguous >= difficulty - 2
+            assert n_ambiguous >= min(difficulty, 4) - 2
+            assert len(sentence.split()) == 8 + 3 * max(0, difficulty - 4)
+
+
+def test_grammar_beyond_training_adds_a_noun_at_each_level() -> None:
+    rng = np.random.default_rng(0)
+    for difficulty in (4, 5, 6):
+        for item in generate("grammar", difficulty, 20, rng):
+            assert item.answer.lower().split().count("the") == difficulty - 1
+
+
+def test_trained_items_are_those_the_bundled_model_was_trained_on() -> None:
+    """New difficulties must not move a random number of the trained ones."""
+    digest = hashlib.sha256()
+    for category, difficulty in itertools.product(CATEGORIES, TRAINED_DIFFICULTIES):
+        for item in generate(category, difficulty, 20, np.random.default_rng(difficulty)):
+            digest.update(f"{item.prompt} {item.answer}".encode())
+    assert digest.hexdigest() == TRAINED_ITEMS
 
 
 @pytest.mark.parametrize(
@@ -180,7 +203,7 @@ def test_only_the_first_line_counts_and_whitespace_does_not(reply: str, *, expec
 
 @pytest.mark.parametrize(
     ("category", "difficulty", "shown"),
-    [("spelling", 1, "social"), ("grammar", 5, "1, 2, 3, 4"), ("grammar", 0, "difficulty 0")],
+    [("spelling", 1, "social"), ("abstract", 5, "1, 2, 3, 4"), ("grammar", 0, "difficulty 0")],
 )
 def test_unknown_names_are_refused(category: str, difficulty: int, shown: str) -> None:
     with pytest.raises(InputError, match=shown):

@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from synatlas.tasks.battery import battery
-from synatlas.tasks.generators import CATEGORIES, DIFFICULTIES, generate, render
+from synatlas.tasks.generators import CATEGORIES, TRAINED_DIFFICULTIES, generate, render
 from synatlas.tasks.stream import Batch, StreamConfig, batch_at
 from synatlas.tasks.tokenizer import BOS_ID
 
@@ -88,7 +88,7 @@ def test_nothing_kept_for_testing_is_in_the_stream(
 ) -> None:
     rng = np.random.default_rng(0)
     kept = set(battery().texts)
-    for category, difficulty in itertools.product(CATEGORIES, DIFFICULTIES):
+    for category, difficulty in itertools.product(CATEGORIES, TRAINED_DIFFICULTIES):
         kept |= {item.prompt for item in generate(category, difficulty, 3, rng, split="fresh")}
         kept |= {item.prompt for item in generate(category, difficulty, 10, rng, split="heldout")}
     for step in (0, 500, 1500):
