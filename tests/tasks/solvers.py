@@ -56,7 +56,8 @@ def solve_grammar(item: Item) -> str:
 def solve_tagging(item: Item) -> str:
     """The only tagging in which every noun phrase is the A* N and there is one verb."""
     sentence = re.split(r"[:?] ", item.prompt)[-1].rstrip(".")
-    solutions = {tags for tags in _taggings(sentence.lower().split()) if _is_clause(tags)}
+    n_added = max(0, item.difficulty - 4)
+    solutions = {tags for tags in _taggings(sentence.lower().split()) if _is_clause(tags, n_added)}
     assert len(solutions) == 1, (sentence, solutions)
     names = {"D": "determiner", "A": "adjective", "N": "noun", "V": "verb", "P": "preposition"}
     return " ".join(names[tag] for tag in solutions.pop())
@@ -86,10 +87,10 @@ def _taggings(words: list[str]) -> Iterator[str]:
             yield tag + rest
 
 
-def _is_clause(tags: str) -> bool:
+def _is_clause(tags: str, n_added: int) -> bool:
     phrase = "DA{0,2}N"
-    clause = rf"{phrase}(P{phrase})?V({phrase}(P{phrase})?|P{phrase}|A?N)(PDN)*"
-    return re.fullmatch(clause, tags) is not None
+    clause = rf"{phrase}(P{phrase})?V({phrase}(P{phrase})?|P{phrase}|A?N)"
+    return re.fullmatch(clause + "PDN" * n_added, tags) is not None
 
 
 def solve_arithmetic(item: Item) -> str:
