@@ -100,6 +100,14 @@ def test_a_folder_without_rights_is_refused(tmp_path: Path, monkeypatch) -> None
     assert not (tmp_path / "out").exists()
 
 
+def test_what_a_killed_process_left_half_written_is_removed(tmp_path: Path) -> None:
+    (tmp_path / ".recording.nc.123.tmp").touch()
+    (tmp_path / ".run.json.123.tmp").touch()
+    (tmp_path / ".mine.tmp").touch()
+    with locked(tmp_path):
+        assert sorted(p.name for p in tmp_path.iterdir()) == [LOCK_FILE, ".mine.tmp"]
+
+
 def test_lock_is_removed(tmp_path: Path) -> None:
     (tmp_path / "x").touch()
     with locked(tmp_path):

@@ -68,6 +68,10 @@ def locked(folder: Path) -> Iterator[Path]:
                 "another synatlas process is working in it",
                 "wait for it to end, or choose another --out",
             ) from error
+        for name in (*FILES.values(), RECORD_FILE):
+            for unfinished in folder.glob(f".{name}.*.tmp"):
+                # A killed process was writing it; nobody else works here now.
+                unfinished.unlink()
         try:
             yield folder
         finally:
