@@ -36,9 +36,8 @@ def tables() -> str:
         parts.append("\n| coordinate | dims | dtype | units | meaning |\n|---|---|---|---|---|")
         parts += [row(n, v) for n, v in schema.coords.items()]
         attrs = ", ".join(f"`{a}`" for a in schema.attrs)
-        parts.append(
-            f"\nAttributes that MUST be there: `schema`, `schema_version`, `fingerprint`, {attrs}.\n"
-        )
+        always = "`schema`, `schema_version`, `fingerprint`"
+        parts.append(f"\nAttributes that MUST be there: {always}, {attrs}.\n")
     return "\n".join(parts)
 
 

@@ -171,9 +171,10 @@ def test_a_straight_line_explains_everything_and_noise_little():
         ([1, 2, 3, 4, 5, 6], 0.0),
         ([1, 2, 1, 2, 1, 9, 8, 7], 0.5),
         ([4], 0.0),
+        ([9, *range(27)] + 3 * list(range(27)), 81 / 82),
     ],
 )
 def test_repetition_finds_the_period(reply, expected):
-    padded = np.full((1, 12), -1)
+    padded = np.full((1, 120), -1)
     padded[0, : len(reply)] = reply
     assert np.isclose(repetition(padded, np.array([len(reply)]))[0], expected)

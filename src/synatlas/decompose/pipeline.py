@@ -36,8 +36,8 @@ from synatlas.errors import ConfigError
 from synatlas.progress import Progress, silent
 from synatlas.record.recording import RECORDING
 
-#: Periods, in tokens, at which a reply is compared with itself.
-LONGEST_PERIOD: Final = 20
+#: A period counts where the reply has room for this many turns of it.
+TURNS: Final = 3
 
 #: Units up to which surrogates are plentiful by default, and bootstraps.
 _PLENTY: Final = 300
@@ -327,13 +327,13 @@ def _coords(recording: xr.Dataset, n_steps: np.ndarray, nulls: list[str]) -> dic
 
 
 def repetition(tokens: np.ndarray, n_steps: np.ndarray) -> Float[np.ndarray, " prompt"]:
-    """Greatest share, over periods of 1 to 20 tokens, of tokens equal to the one a period before.
+    """Greatest share, over periods up to a third of the reply, of tokens equal to the one before.
 
-    In [0, 1]; 0 for replies of one token.
+    In [0, 1]; 0 for replies of fewer than three tokens, which have no room for three turns.
     """
     share = np.zeros(len(n_steps))
     for prompt, steps in enumerate(n_steps):
         reply = tokens[prompt, :steps]
-        for period in range(1, min(LONGEST_PERIOD, steps - 1) + 1):
+        for period in range(1, steps // TURNS + 1):
             share[prompt] = max(share[prompt], np.mean(reply[period:] == reply[:-period]))
     return share
