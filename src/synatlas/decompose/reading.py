@@ -91,6 +91,8 @@ def _not_numbers(given: str) -> ConfigError:
 
 def _lengths(values: np.ndarray) -> np.ndarray:
     """Steps of each prompt up to the last at which any unit has a value."""
+    if not np.isnan(values[:, -1]).all(axis=1).any():
+        return np.full(values.shape[0], values.shape[1])
     present = np.logical_not(np.isnan(values).all(axis=2))
     lengths = values.shape[1] - np.argmax(present[:, ::-1], axis=1)
     # All-NaN prompts are nonfinite, not empty.

@@ -141,33 +141,44 @@ def phiid(
 def _dataset(totals: Any, units: tuple[str, ...]) -> xr.Dataset:
     tdmi, status = mean_row(totals.pair, TDMI), statuses(totals)
     atom = mean_atoms(totals.pair, out=totals.pair[:16])
-    nat = {"units": "nat"}
-    flags = {
-        "units": "1",
-        "long_name": "why a pair is undefined",
-        "flag_values": np.array(sorted(STATUS), dtype=np.int8),
-        "flag_meanings": " ".join(STATUS[code] for code in sorted(STATUS)),
-    }
-    return xr.Dataset(
-        {
-            "atom": ((PAIR, PAST, FUTURE), atom, {"long_name": "atom, mean over prompts", **nat}),
-            "tdmi": (PAIR, tdmi, nat),
-            "status": (PAIR, status, flags),
-            **{
-                name: (PAIR, aggregate(name, atom), {"long_name": AGGREGATE_NAMES[name], **nat})
-                for name in AGGREGATE_NAMES
-            },
-        },
-        coords=_coords(units),
-    )
+    aggregates = {name: aggregate(name, atom) for name in AGGREGATE_NAMES}
+    values = {"atom": atom, "tdmi": tdmi, "status": status, **aggregates}
+    return _labelled(units).copy(data=values)
 
 
 @lru_cache(maxsize=4)
-def _coords(units: tuple[str, ...]) -> xr.Coordinates:
-    """Coordinates of the result; making them anew takes as long as ten thousand pairs."""
+def _labelled(units: tuple[str, ...]) -> xr.Dataset:
+    """A result without values; making its labels takes as long as ten thousand pairs."""
     first, second = pair_labels(units)
-    labels = {"unit_a": (PAIR, first), "unit_b": (PAIR, second)}
-    return xr.Dataset(coords={**labels, PAST: list(ROLES), FUTURE: list(ROLES)}).coords
+    nat = {"units": "nat"}
+    codes = np.array(sorted(STATUS), dtype=np.int8)
+    codes.flags.writeable = False
+    flags = {
+        "units": "1",
+        "long_name": "why a pair is undefined",
+        "flag_values": codes,
+        "flag_meanings": " ".join(STATUS[code] for code in sorted(STATUS)),
+    }
+    # One number in every place: copies replace the values.
+    empty = np.broadcast_to(0.0, (first.size, len(ROLES), len(ROLES)))
+    row = empty[:, 0, 0]
+    return xr.Dataset(
+        {
+            "atom": ((PAIR, PAST, FUTURE), empty, {"long_name": "atom, mean over prompts", **nat}),
+            "tdmi": (PAIR, row, nat),
+            "status": (PAIR, row, flags),
+            **{
+                name: (PAIR, row, {"long_name": meaning, **nat})
+                for name, meaning in AGGREGATE_NAMES.items()
+            },
+        },
+        coords={
+            "unit_a": (PAIR, first),
+            "unit_b": (PAIR, second),
+            PAST: list(ROLES),
+            FUTURE: list(ROLES),
+        },
+    )
 
 
 @lru_cache(maxsize=4)

@@ -68,17 +68,18 @@ def standardise(series: Float[np.ndarray, "prompt step unit"], lag: int) -> Wind
     samples = steps - lag
     if samples < LEAST_SAMPLES:
         return _too_short(prompts, units, max(samples, 0))
-    finite = np.asarray(np.isfinite(series).all(axis=1))
     # Steps last and contiguous: every pass below is along them.
     rows = np.ascontiguousarray(series.transpose(0, 2, 1), dtype=np.float64)
+    # NaN and infinity pass through both extremes.
+    size = np.maximum(rows.max(axis=-1), -rows.min(axis=-1))
+    finite = np.isfinite(size)
     if not finite.all():
-        rows = np.where(finite[:, :, None], rows, 0.0)
-    values = np.empty((prompts, 2, units, samples))
-    values[:, 0], values[:, 1] = rows[:, :, :samples], rows[:, :, lag:]
-    size = np.abs(rows).max(axis=-1)
+        rows, size = np.where(finite[:, :, None], rows, 0.0), np.where(finite, size, 0.0)
     # Squares of values beyond 1e150 overflow; a power of two changes no digit.
-    exponent = np.clip(np.frexp(size)[1], -1000, 1000)
-    values *= np.exp2(-exponent)[:, None, :, None]
+    power = np.exp2(-np.clip(np.frexp(size)[1], -1000, 1000))[:, :, None]
+    values = np.empty((prompts, 2, units, samples))
+    np.multiply(rows[:, :, :samples], power, out=values[:, 0])
+    np.multiply(rows[:, :, lag:], power, out=values[:, 1])
     values -= values.mean(axis=-1, keepdims=True)
     # The second pass takes off what rounding of a large mean left.
     values -= values.mean(axis=-1, keepdims=True)
