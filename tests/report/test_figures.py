@@ -55,7 +55,9 @@ def test_profile_shows_the_profile_its_interval_and_the_nulls() -> None:
     np.testing.assert_array_equal(lower, chosen["profile_interval"].sel(ci_bound="lower"))
     np.testing.assert_array_equal(upper[::-1], chosen["profile_interval"].sel(ci_bound="upper"))
     for i, name in enumerate(("null: cross prompt", "null: window shift (refused)")):
-        np.testing.assert_array_equal(trace(figure, name).y, made["profile_null"].values[i])
+        synergy = made["profile"].sel(score="synergy").values
+        expected = synergy - made["profile_excess"].values[i]
+        np.testing.assert_array_equal(trace(figure, name).y, expected)
     baseline = made["autocorrelation_baseline"].groupby(made["unit_layer"]).mean()
     np.testing.assert_allclose(trace(figure, "autocorrelation baseline").y, baseline.values)
 

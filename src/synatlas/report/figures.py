@@ -44,10 +44,9 @@ CAPTIONS: Final = MappingProxyType(
         ),
         "synergy": (
             "How to read it: synergy counts as more than an artefact only where it differs from"
-            " the dashed lines, which show the same quantity with one dependence removed. The"
-            " autocorrelation baseline is what independent series as self-predictable as these"
-            " would show. A null may prepare the series first, so the exact differences are those"
-            " of the figure of excess below."
+            " the dashed lines, which lie below it by its excess over each null: the same quantity"
+            " with one dependence removed. The autocorrelation baseline is what independent series"
+            " as self-predictable as these would show."
         ),
         "unit_map": (
             "How to read it: one cell per unit, its layer across and its index within the layer"

@@ -80,11 +80,14 @@ def _interval_name(atlas: xr.Dataset) -> str:
 
 def _add_nulls(figure: go.Figure, atlas: xr.Dataset) -> None:
     depth, layers = depth_of(atlas), atlas["layer"].values
+    synergy = profile_of(atlas, "synergy")["profile"].values
     for position, null in enumerate(atlas["null"].values):
         add_line(
             figure,
             depth,
-            atlas["profile_null"].isel(null=position).values,
+            # A null may prepare the series first; drawn from the synergy of the unprepared series,
+            # the gap between the lines is the excess and nothing else.
+            synergy - atlas["profile_excess"].isel(null=position).values,
             layers,
             colour=PALETTE[1 + position % (len(PALETTE) - 2)],
             dash=DASHES[position % len(DASHES)],
