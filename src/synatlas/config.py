@@ -138,9 +138,9 @@ class MapConfig:
 
     def check(self) -> None:
         """Raise :class:`ConfigError` for a value that no model could make right."""
+        from synatlas.decompose.estimators import ESTIMATORS
         from synatlas.decompose.nulls import NULLS
         from synatlas.decompose.redundancy import REDUNDANCIES
-        from synatlas.decompose.windows import ESTIMATORS
         from synatlas.record.styles import STYLES
 
         _one_of("--prompt-style", self.prompt_style, STYLES)

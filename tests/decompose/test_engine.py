@@ -5,37 +5,40 @@ import sys
 
 import pytest
 
-from synatlas.decompose.engine import COMPILE_FROM, History, choose_engine
+from synatlas.decompose.engine import History, choose_engine
+from synatlas.decompose.estimators import ESTIMATORS
 from synatlas.decompose.pairs import sum_pairs
-from synatlas.decompose.redundancy import ccs, ccs_compiled, mmi
+from synatlas.decompose.redundancy import ccs_compiled
 from synatlas.decompose.tiles import sum_tiles
 
 
 def test_without_history_size_alone_decides():
     """The kernel is loaded in this process, and a small artifact stays on NumPy all the same."""
-    assert choose_engine(mmi, units=256, passes=1, threads=None).func is sum_pairs
-    passes = COMPILE_FROM // (256 * 255 // 2) + 1
-    assert choose_engine(mmi, units=256, passes=passes, threads=2).func is sum_tiles
+    assert choose_engine("mmi", units=256, passes=1, threads=None).func is sum_pairs
+    passes = ESTIMATORS["gaussian"].engines["mmi"].compile_from // (256 * 255 // 2) + 1
+    assert choose_engine("mmi", units=256, passes=passes, threads=2).func is sum_tiles
 
 
 def test_repeated_calls_are_compiled_and_small_ones_never(monkeypatch):
     monkeypatch.delitem(sys.modules, "synatlas.decompose.kernels")
     history = History()
     kinds = [
-        choose_engine(mmi, units=256, passes=1, threads=None, history=history).func
+        choose_engine("mmi", units=256, passes=1, threads=None, history=history).func
         for _ in range(9)
     ]
     assert kinds == [sum_pairs] * 8 + [sum_tiles]
     assert history.cases == 8 * 32_640
-    assert choose_engine(mmi, units=64, passes=1, threads=None, history=history).func is sum_pairs
-    again = choose_engine(ccs, units=256, passes=1, threads=None, history=history)
+    assert choose_engine("mmi", units=64, passes=1, threads=None, history=history).func is sum_pairs
+    again = choose_engine("ccs", units=256, passes=1, threads=None, history=history)
     assert again.keywords["redundancy"] is ccs_compiled
 
 
 def test_a_loaded_kernel_is_used():
     assert "synatlas.decompose.kernels" in sys.modules
     history = History()
-    assert choose_engine(mmi, units=256, passes=1, threads=None, history=history).func is sum_tiles
+    assert (
+        choose_engine("mmi", units=256, passes=1, threads=None, history=history).func is sum_tiles
+    )
     assert history.cases == 0
 
 

@@ -7,23 +7,11 @@ and the two implementations differ by rounding, below 1e-12 nat.
 
 import os
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
-from synatlas.decompose.pairs import PairSums, Redundancy, pair_count, sum_pairs
-from synatlas.decompose.redundancy import ccs, ccs_compiled, mmi
-
-#: Sums over prompts for windows of first and of second units; `per_unit` is a keyword.
-Engine = Callable[..., PairSums]
-
-#: Pair-prompts, over all surrogates, from which the compiled kernel pays for its start: about a
-#: second to load and, once per machine, several to compile.
-COMPILE_FROM: Final = 8_000_000
-
-#: The same for the pointwise loop of CCS.
-COMPILE_CCS_FROM: Final = 100_000
+from synatlas.decompose.estimators import ESTIMATORS, Engine, Estimator
+from synatlas.decompose.pairs import pair_count
 
 #: Earlier pair-prompts after which the next call is taken as one of many.
 REPEATED_FROM: Final = 250_000
@@ -52,25 +40,21 @@ class History:
 
 
 def choose_engine(
-    redundancy: Redundancy,
+    redundancy: str,
     *,
+    estimator: Estimator = ESTIMATORS["gaussian"],
     units: int,
     passes: int,
     threads: int | None,
     history: History | None = None,
 ) -> Engine:
-    """Engine for `passes` data sets (prompts, times surrogates) of `units` units.
+    """Engine of a redundancy function for `passes` data sets (prompts, times surrogates).
 
     Without `history` the size of the work alone decides.
     """
     cases = pair_count(units) * passes
+    engines = estimator.engines[redundancy]
     repeated = history is not None and history.makes_compiled(cases)
-    if redundancy is mmi and (repeated or cases >= COMPILE_FROM):
-        # numba takes a second to import.
-        from synatlas.decompose.tiles import sum_tiles
-
-        threads = 1 if cases < _THREADS_FROM else threads or os.cpu_count() or 1
-        return partial(sum_tiles, redundancy=mmi, threads=threads)
-    if redundancy is ccs and (repeated or cases >= COMPILE_CCS_FROM):
-        return partial(sum_pairs, redundancy=ccs_compiled)
-    return partial(sum_pairs, redundancy=redundancy)
+    if repeated or cases >= engines.compile_from:
+        return engines.compiled(1 if cases < _THREADS_FROM else threads or os.cpu_count() or 1)
+    return engines.plain

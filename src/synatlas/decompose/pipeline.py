@@ -15,6 +15,7 @@ from synatlas.axes import BOOTSTRAP, FUTURE, NULL, PAIR, PAST, PROMPT, ROLES, UN
 from synatlas.decompose.atoms import ATOMS
 from synatlas.decompose.blas import one_blas_thread
 from synatlas.decompose.engine import Engine, choose_engine
+from synatlas.decompose.estimators import ESTIMATORS, Estimator
 from synatlas.decompose.groups import (
     Group,
     Totals,
@@ -28,10 +29,10 @@ from synatlas.decompose.nulls import NULLS, Null, prepare
 from synatlas.decompose.options import can_run, check_lag, check_surrogates, choose
 from synatlas.decompose.pairs import ABSOLUTE, DEFINED, SAME, TDMI, pair_count
 from synatlas.decompose.pooled import Pooled, pool
-from synatlas.decompose.redundancy import REDUNDANCIES, ccs, mmi
+from synatlas.decompose.redundancy import REDUNDANCIES
 from synatlas.decompose.series import pair_labels
 from synatlas.decompose.unit_nulls import null_rows, stack_nulls
-from synatlas.decompose.windows import ESTIMATORS, Windows
+from synatlas.decompose.windows import Windows
 from synatlas.errors import ConfigError
 from synatlas.progress import Progress, silent
 from synatlas.record.recording import RECORDING
@@ -122,8 +123,8 @@ def decompose(
         `recording` is not a Recording.
     """
     require(recording, RECORDING)
-    double = choose(REDUNDANCIES, redundancy, "redundancy")
-    standardise = choose(ESTIMATORS, estimator, "estimator")
+    choose(REDUNDANCIES, redundancy, "redundancy")
+    way = choose(ESTIMATORS, estimator, "estimator")
     data = _read(recording, lag)
     chosen = {name: choose(NULLS, name, "null") for name in nulls}
     count = default_surrogates(data.units) if surrogates is None else surrogates
@@ -139,19 +140,22 @@ def decompose(
         seed=seed,
     )
     sampled = {name: null for name, null in runnable.items() if null.draw is not None and count > 0}
-    windows = [standardise(group.series, lag) for group in data.groups]
+    windows = [way.windows(group.series, lag) for group in data.groups]
     passes = data.n_steps.size * (1 + len(sampled) * (1 + count))
-    engine = choose_engine(double, units=data.units, passes=passes, threads=threads)
+    engine = choose_engine(
+        redundancy, estimator=way, units=data.units, passes=passes, threads=threads
+    )
     observed = data.total(windows, engine)
     progress("pairs", 1, 1)
     variables = {**_pair_variables(observed), **_unit_variables(observed, windows, data.groups)}
-    if double is mmi and pair_count(data.units) * data.n_steps.size <= CCS_UP_TO:
-        variables |= _ccs_variables(data, windows, threads)
+    if redundancy == "mmi" and pair_count(data.units) * data.n_steps.size <= CCS_UP_TO:
+        variables |= _ccs_variables(data, windows, way, threads)
     rows = [
         null_rows(
             null,
-            prepare(null, data.groups, standardise, lag),
+            prepare(null, data.groups, way.windows, lag),
             engine,
+            way.self_information,
             surrogates=count,
             seed=seed,
             progress=partial(progress, name),
@@ -285,8 +289,12 @@ def straight_share(
         return np.where(spread > 0, np.minimum(slope**2 / spread, 1.0), np.nan)
 
 
-def _ccs_variables(data: _Data, windows: list[Windows], threads: int | None) -> dict[str, Any]:
-    engine = choose_engine(ccs, units=data.units, passes=data.n_steps.size, threads=threads)
+def _ccs_variables(
+    data: _Data, windows: list[Windows], way: Estimator, threads: int | None
+) -> dict[str, Any]:
+    engine = choose_engine(
+        "ccs", estimator=way, units=data.units, passes=data.n_steps.size, threads=threads
+    )
     rows = data.total(windows, engine).unit
     assert rows is not None
     return {"unit_atom_ccs": ((PROMPT, *_UNIT_GRID), mean_atoms(rows))}

@@ -10,6 +10,7 @@ from synatlas.axes import FUTURE, PAIR, PAST, ROLES
 from synatlas.decompose.atoms import STATUS
 from synatlas.decompose.blas import one_blas_thread
 from synatlas.decompose.engine import History, choose_engine
+from synatlas.decompose.estimators import ESTIMATORS
 from synatlas.decompose.groups import group_by_length, mean_atoms, mean_row, statuses, total
 from synatlas.decompose.lattice import AGGREGATE_NAMES, aggregate
 from synatlas.decompose.nulls import NULLS
@@ -18,7 +19,6 @@ from synatlas.decompose.pairs import TDMI
 from synatlas.decompose.reading import read_series
 from synatlas.decompose.redundancy import REDUNDANCIES
 from synatlas.decompose.significance import same_step_test, surrogate_test
-from synatlas.decompose.windows import ESTIMATORS
 
 #: Calls of :func:`phiid` in this process.
 _CALLS: Final = History()
@@ -102,16 +102,17 @@ def phiid(
     >>> bool(np.allclose(atoms["atom"].sum(("past", "future")), atoms["tdmi"]))
     True
     """
-    double = choose(REDUNDANCIES, redundancy, "redundancy")
-    standardise = choose(ESTIMATORS, estimator, "estimator")
+    choose(REDUNDANCIES, redundancy, "redundancy")
+    way = choose(ESTIMATORS, estimator, "estimator")
     given = read_series(series)
     check_lag(lag, given.n_steps)
     chosen = None if null is None else choose(NULLS, null, "null")
     check_null(chosen, null, surrogates=surrogates, n_steps=given.n_steps)
     groups = group_by_length(given.values, given.n_steps)
-    windows = [standardise(group.series, lag) for group in groups]
+    windows = [way.windows(group.series, lag) for group in groups]
     engine = choose_engine(
-        double,
+        redundancy,
+        estimator=way,
         units=len(given.units),
         passes=len(given.n_steps) * (1 + surrogates),
         threads=None,
@@ -124,7 +125,7 @@ def phiid(
             tested = same_step_test(windows, seed=seed)
         else:
             tested = surrogate_test(
-                chosen, groups, standardise, engine, lag=lag, surrogates=surrogates, seed=seed
+                chosen, groups, way.windows, engine, lag=lag, surrogates=surrogates, seed=seed
             )
         for name, (values, attrs) in tested.items():
             dataset[name] = ((PAIR, PAST, FUTURE), values, attrs)

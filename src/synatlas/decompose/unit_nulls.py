@@ -30,6 +30,7 @@ def null_rows(
     null: Null,
     prepared: Prepared,
     engine: Engine,
+    self_information: Callable[[np.ndarray], np.ndarray],
     *,
     surrogates: int,
     seed: int,
@@ -44,9 +45,9 @@ def null_rows(
     for k, (drawn, totals) in enumerate(steps):
         draw[k] = mean_atoms(unit_rows(totals.pair, units))
         same[k] = _same_step(totals)
-        information[k] = mean_self_information(drawn.left)
+        information[k] = mean_self_information(drawn.left, self_information)
         progress(k + 1, surrogates)
-    kept = mean_self_information(prepared.windows)
+    kept = mean_self_information(prepared.windows, self_information)
     return {
         "null_observed": mean_atoms(unit_rows(data.pair, units)),
         "null_draw": draw,
@@ -79,11 +80,9 @@ def _same_step(totals: Totals) -> float:
     return float(totals.pair[ABSOLUTE].sum() / defined) if defined else np.nan
 
 
-def mean_self_information(windows: list[Windows]) -> float:
+def mean_self_information(
+    windows: list[Windows], self_information: Callable[[np.ndarray], np.ndarray]
+) -> float:
     """Mean over prompts and units, computed from the windows; NaN where none is defined."""
-    parts = []
-    for group in windows:
-        r = np.einsum("pus,pus->pu", group.values[:, 0], group.values[:, 1])
-        parts.append(-0.5 * np.log1p(-(r[group.reason == 0] ** 2)))
-    every = np.concatenate(parts)
+    every = np.concatenate([self_information(group.values)[group.reason == 0] for group in windows])
     return float(every.mean()) if every.size else np.nan

@@ -1,6 +1,5 @@
 """Lagged windows: every series as a standardised past and future, with what is wrong with it."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
@@ -135,5 +134,9 @@ def _too_short(prompts: int, units: int, samples: int) -> Windows:
     )
 
 
-#: How series become windows. Under every estimator here the windows' correlations decide.
-ESTIMATORS: Final[dict[str, Callable[[np.ndarray, int], Windows]]] = {"gaussian": standardise}
+def gaussian_self_information(
+    values: Float[np.ndarray, "prompt window unit sample"],
+) -> Float[np.ndarray, "prompt unit"]:
+    """-1/2 ln(1 - r²) of each past with its future, in nats; 0 for windows that are 0."""
+    r = np.einsum("pus,pus->pu", values[:, 0], values[:, 1])
+    return -0.5 * np.log1p(-(r**2))

@@ -1,0 +1,94 @@
+"""Estimators: how series become windows, and what can be computed from these."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+from typing import Final
+
+import numpy as np
+from jaxtyping import Float
+
+from synatlas.decompose.pairs import PairSums, sum_pairs
+from synatlas.decompose.redundancy import ccs, ccs_compiled, mmi
+from synatlas.decompose.windows import Windows, gaussian_self_information, standardise
+
+#: Sums over prompts for windows of first and of second units; `per_unit` is a keyword.
+Engine = Callable[..., PairSums]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engines:
+    """Two implementations of one redundancy function, which agree within 1e-12 nat.
+
+    Parameters
+    ----------
+    plain : in NumPy.
+    compiled : the compiled engine on so many threads; the call imports numba, which takes a
+        second.
+    compile_from : pair-prompts, over all surrogates, from which the compiled engine pays for its
+        start: about a second to load and, once per machine, several to compile.
+    """
+
+    plain: Engine
+    compiled: Callable[[int], Engine]
+    compile_from: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimator:
+    """How informations are estimated; every one is in nats.
+
+    Parameters
+    ----------
+    meaning : in words, for messages and documents.
+    windows : ``windows(series, lag)`` cuts series (prompt, step, unit) into pasts and futures.
+    self_information : I(past; future) of each series, from the values of such windows, also when
+        a null has rotated them; 0 for windows that are 0.
+    engines : redundancy function -> its implementations on such windows.
+    pooled : whether the closed form of the same-step null, which is Gaussian, is defined.
+    """
+
+    meaning: str
+    windows: Callable[[Float[np.ndarray, "prompt step unit"], int], Windows]
+    self_information: Callable[
+        [Float[np.ndarray, "prompt window unit sample"]], Float[np.ndarray, "prompt unit"]
+    ]
+    engines: Mapping[str, Engines]
+    pooled: bool
+
+
+def _tiles(threads: int) -> Engine:
+    from synatlas.decompose.tiles import sum_tiles
+
+    return partial(sum_tiles, redundancy=mmi, threads=threads)
+
+
+def _ccs_loop(threads: int) -> Engine:
+    return partial(sum_pairs, redundancy=ccs_compiled)
+
+
+#: Engines of windows whose correlations decide.
+_CORRELATED: Final = MappingProxyType(
+    {
+        "mmi": Engines(
+            plain=partial(sum_pairs, redundancy=mmi), compiled=_tiles, compile_from=8_000_000
+        ),
+        "ccs": Engines(
+            plain=partial(sum_pairs, redundancy=ccs), compiled=_ccs_loop, compile_from=100_000
+        ),
+    }
+)
+
+#: Estimators by name.
+ESTIMATORS: Final = MappingProxyType(
+    {
+        "gaussian": Estimator(
+            meaning="correlations of each window",
+            windows=standardise,
+            self_information=gaussian_self_information,
+            engines=_CORRELATED,
+            pooled=True,
+        ),
+    }
+)
