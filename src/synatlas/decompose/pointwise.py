@@ -20,6 +20,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from synatlas.decompose.gaussian import Informations
+
 #: Cases of four windows at a time: the arrays of one stay in a second-level cache.
 _CASES = 96
 
@@ -54,19 +56,36 @@ def common_change(
 
 
 def _chunk(windows: np.ndarray) -> np.ndarray:
+    return np.stack(local_changes(local_informations(windows)))
+
+
+def local_informations(windows: Float[np.ndarray, "case variable sample"]) -> Informations:
+    """Nine local informations of x, y, a, b, ``(case, sample)`` each, in nats.
+
+    The mean of each over samples is the information of the sample correlations.
+
+    Parameters
+    ----------
+    windows : as in :func:`common_change`.
+    """
     # Unit variance with the divisor n - 1, as in the reference code.
     x, y, a, b = np.sqrt(windows.shape[2] - 1) * windows.transpose(1, 0, 2)
-    x_a, x_b, y_a, y_b = _local(a, x), _local(b, x), _local(a, y), _local(b, y)
     xy_a, xy_b, xy_ab = _joint(x, y, a, b)
-    ab_x, ab_y, _ = _joint(a, b, x, y)
-    to_a, to_b = _shared(x_a, y_a, xy_a), _shared(x_b, y_b, xy_b)
-    to_ab = _shared(ab_x, ab_y, xy_ab)
-    to_x, to_y = _shared(x_a, x_b, ab_x), _shared(y_a, y_b, ab_y)
-    to_xy = _shared(xy_a, xy_b, xy_ab)
-    change = ab_x + ab_y + xy_a + xy_b - xy_ab - (x_a + x_b + y_a + y_b)
+    x_ab, y_ab, _ = _joint(a, b, x, y)
+    singles = (_local(a, x), _local(b, x), _local(a, y), _local(b, y))
+    return Informations(*singles, xy_a, xy_b, x_ab, y_ab, xy_ab)
+
+
+def local_changes(i: Informations) -> tuple[np.ndarray, ...]:
+    """The seven redundancies of :func:`common_change` of each sample, in the same order."""
+    to_a, to_b = _shared(i.xa, i.ya, i.xy_a), _shared(i.xb, i.yb, i.xy_b)
+    to_ab = _shared(i.x_ab, i.y_ab, i.xy_ab)
+    to_x, to_y = _shared(i.xa, i.xb, i.x_ab), _shared(i.ya, i.yb, i.y_ab)
+    to_xy = _shared(i.xy_a, i.xy_b, i.xy_ab)
+    change = i.x_ab + i.y_ab + i.xy_a + i.xy_b - i.xy_ab - (i.xa + i.xb + i.ya + i.yb)
     change += to_a + to_b - to_ab + to_x + to_y - to_xy
-    double = _where_one_sign(change, x_a, x_b, y_a, y_b)
-    return np.stack([double, to_a, to_b, to_ab, to_x, to_y, to_xy])
+    double = _where_one_sign(change, i.xa, i.xb, i.ya, i.yb)
+    return double, to_a, to_b, to_ab, to_x, to_y, to_xy
 
 
 def _mean_product(left: np.ndarray, right: np.ndarray) -> np.ndarray:
