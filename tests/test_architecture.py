@@ -21,6 +21,7 @@ SHARED = {"axes", "artifact", "errors", "progress", "inference", "provenance"}
 ALLOWED = {
     "models": set(),
     "tasks": set(),
+    "simulate": set(),
     "record": {"models", "tasks"},
     "decompose": {"record"},
     "rank": {"record", "decompose"},
@@ -28,7 +29,7 @@ ALLOWED = {
 }
 
 #: The rooms that an array user enters: they must not load a deep-learning framework.
-LIGHT = ("decompose", "rank", "report")
+LIGHT = ("simulate", "decompose", "rank", "report")
 
 
 def imports(path: Path, *, top_level_only: bool = False) -> set[str]:
