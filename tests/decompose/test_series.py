@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from time_series import ar_series, var_series
 
 from reference.phiid_reference import mean_information, pair_atoms, windows_of
-from synatlas.decompose.lattice import SWAP
+from synatlas.decompose.lattice import AGGREGATES, SWAP
 from synatlas.decompose.series import phiid
 from synatlas.errors import ConfigError
 
@@ -220,6 +220,7 @@ def test_every_kind_of_input_gives_the_same_and_none_is_changed():
         (np.ones((50, 3)), {"lag": True}, "whole number"),
         (np.ones((50, 3)), {"redundancy": "broja"}, "mmi, ccs"),
         (np.ones((50, 3)), {"estimator": "ksg"}, "gaussian"),
+        (np.ones((50, 3)), {"atoms": "sts"}, "all, rtr\\+sts"),
         (np.ones((50, 3)), {"null": "shuffle"}, "cross_prompt, window_shift, same_step"),
         (np.ones((50, 3)), {"null": "window_shift"}, "surrogates=199"),
         (np.ones((50, 3)), {"null": "window_shift", "surrogates": -1}, "0 or more"),
@@ -229,6 +230,26 @@ def test_every_kind_of_input_gives_the_same_and_none_is_changed():
 def test_bad_input_says_what_to_do(series, options, says):
     with pytest.raises(ConfigError, match=says):
         phiid(series, **options)
+
+
+@pytest.mark.parametrize("redundancy", ["mmi", "ccs"])
+@pytest.mark.parametrize("null", [None, "cross_prompt", "window_shift", "same_step"])
+def test_the_two_extremes_alone_are_those_of_all_atoms(redundancy, null):
+    series = np.stack([var_series(np.random.default_rng(k), 40, 5) for k in range(4)])
+    series[1, :, 2], series[2, :, 3], series[:, :, 4] = 1.0, series[2, :, 0], series[:, :, 1]
+    surrogates = 0 if null in (None, "same_step") else 5
+    options = {"redundancy": redundancy, "null": null, "surrogates": surrogates}
+    every, two = phiid(series, **options), phiid(series, atoms="rtr+sts", **options)
+    ends = np.isin(np.arange(16).reshape(4, 4), [0, 15])
+    assert set(every) - set(two) == {"tdmi", *AGGREGATES}
+    assert two.attrs["atoms"] == "rtr+sts"
+    assert np.array_equal(two["status"], every["status"])
+    for name in set(two) - {"status"}:
+        assert np.isnan(two[name].values[:, ~ends]).all()
+        # A z of two rounding errors is none.
+        tolerance = 1e-6 if name == "z" else 1e-12
+        one, other = every[name].values[:, ends], two[name].values[:, ends]
+        assert np.allclose(one, other, atol=tolerance, rtol=tolerance, equal_nan=True), name
 
 
 def test_variables_are_labelled():

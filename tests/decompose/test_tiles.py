@@ -36,21 +36,38 @@ def assert_same_sums(one, two):
         assert np.allclose(one.unit, two.unit, atol=1e-12, rtol=1e-13)
 
 
+@pytest.mark.parametrize("only", ["all", "extremes"])
 @pytest.mark.parametrize("units", [9, 64, 65, 150])
-def test_compiled_sums_are_the_plain_sums(units):
+def test_compiled_sums_are_the_plain_sums(units, only):
     """Statuses, near-collinear pairs and tile borders included."""
     windows = windows_of(4, 50, units)
     assert_same_sums(
-        compiled(windows, windows, per_unit=True), plain(windows, windows, per_unit=True)
+        compiled(windows, windows, per_unit=True, only=only),
+        plain(windows, windows, per_unit=True, only=only),
     )
 
 
-def test_compiled_sums_of_two_data_sets_are_the_plain_sums():
+@pytest.mark.parametrize("only", ["all", "extremes"])
+def test_compiled_sums_of_two_data_sets_are_the_plain_sums(only):
     windows = windows_of(5, 40, 70)
     other = windows.take(np.array([1, 2, 3, 4, 0]))
     assert_same_sums(
-        compiled(windows, other, per_unit=False), plain(windows, other, per_unit=False)
+        compiled(windows, other, per_unit=False, only=only),
+        plain(windows, other, per_unit=False, only=only),
     )
+
+
+@pytest.mark.parametrize("engine", [compiled, plain])
+def test_extremes_are_the_ends_of_all_atoms(engine):
+    windows = windows_of(4, 50, 20)
+    every, two = (engine(windows, windows, per_unit=True, only=k) for k in ("all", "extremes"))
+    for whole, part in ((every.pair, two.pair), (every.unit, two.unit)):
+        atoms, ends = mean_atoms(whole), mean_atoms(part)
+        for cell in (0, 0), (3, 3):
+            assert np.allclose(atoms[..., *cell], ends[..., *cell], atol=1e-12, equal_nan=True)
+        assert np.isnan(ends).sum() >= 14 * ends.size // 16
+        assert np.allclose(whole[..., -3:, :], part[..., -3:, :], atol=1e-13)
+    assert np.array_equal(every.tally, two.tally)
 
 
 def test_threads_change_no_digit():

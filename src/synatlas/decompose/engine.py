@@ -8,6 +8,7 @@ and the two implementations differ by rounding, below 1e-12 nat.
 import os
 import sys
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from synatlas.decompose.estimators import ESTIMATORS, Engine, Estimator
@@ -47,14 +48,18 @@ def choose_engine(
     passes: int,
     threads: int | None,
     history: History | None = None,
+    only: str = "all",
 ) -> Engine:
     """Engine of a redundancy function for `passes` data sets (prompts, times surrogates).
 
-    Without `history` the size of the work alone decides.
+    Without `history` the size of the work alone decides. `only` says what sums hold, see
+    :data:`synatlas.decompose.pairs.KEPT`: ``"all"`` knowns, or the two ``"extremes"`` red-red and
+    syn-syn, which cost less.
     """
     cases = pair_count(units) * passes
     engines = estimator.engines[redundancy]
     repeated = history is not None and history.makes_compiled(cases)
+    engine = engines.plain
     if repeated or cases >= engines.compile_from:
-        return engines.compiled(1 if cases < _THREADS_FROM else threads or os.cpu_count() or 1)
-    return engines.plain
+        engine = engines.compiled(1 if cases < _THREADS_FROM else threads or os.cpu_count() or 1)
+    return partial(engine, only=only)

@@ -13,7 +13,8 @@ from synatlas.decompose.pairs import PairSums, sum_pairs
 from synatlas.decompose.redundancy import ccs, ccs_compiled, mmi
 from synatlas.decompose.windows import Windows, gaussian_self_information, standardise
 
-#: Sums over prompts for windows of first and of second units; `per_unit` is a keyword.
+#: Sums over prompts for windows of first and of second units. Its keywords: `per_unit`, and `only`,
+#: one of :data:`synatlas.decompose.pairs.KEPT`.
 Engine = Callable[..., PairSums]
 
 

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 
 from synatlas.decompose.engine import Engine
 from synatlas.decompose.lattice import moebius_in_place
-from synatlas.decompose.pairs import DEFINED, ROWS
+from synatlas.decompose.pairs import DEFINED, EXTREME_ROWS
 from synatlas.decompose.windows import CODE, Windows
 
 #: Items at a time: sixteen rows of so many stay in the cache. Far fewer, and NumPy spends its time
@@ -58,13 +58,14 @@ def total(
     units = left[0].shape[1]
     count = sum(where.size for where in prompts)
     pair: np.ndarray | None = None
-    unit = np.zeros((count, ROWS, units)) if per_unit else None
+    unit: np.ndarray | None = None
     tally = None
     for mine, other, where in zip(left, right, prompts, strict=True):
         sums = engine(mine, other, per_unit=per_unit)
         # A million pairs are a quarter of a gigabyte: the first group's sums are kept, not copied.
         pair = sums.pair if pair is None else np.add(pair, sums.pair, out=pair)
-        if unit is not None and sums.unit is not None:
+        if sums.unit is not None:
+            unit = np.zeros((count, len(pair), units)) if unit is None else unit
             unit[where] = sums.unit
         if sums.tally is not None:
             tally = sums.tally if tally is None else tally + sums.tally
@@ -76,25 +77,33 @@ def total(
 
 
 def mean_atoms(
-    rows: Float[np.ndarray, "*lead row item"],
-    *,
-    out: Float[np.ndarray, "*lead 16 item"] | None = None,
+    rows: Float[np.ndarray, "*lead row item"], *, in_place: bool = False
 ) -> Float[np.ndarray, "*lead item past future"]:
     """Atoms of sums, in nats; NaN where nothing was defined.
 
-    The result is a view of `out`, which may be ``rows[..., :16, :]``: the sums of a million pairs
-    are a fifth of a gigabyte, and become their atoms in place.
+    Sums of the extremes give their two atoms, and NaN for the others. With `in_place` the sums
+    of all knowns are overwritten, and the result is a view of them: for a million pairs they are
+    a fifth of a gigabyte.
     """
+    if rows.shape[-2] == EXTREME_ROWS:
+        return _extreme_atoms(rows)
     known = rows[..., :16, :]
-    out = np.empty(known.shape) if out is None else out
-    cells = out.reshape(*out.shape[:-2], 4, 4, out.shape[-1])
+    out = known if in_place else np.empty(known.shape)
+    cells = out.reshape(*known.shape[:-2], 4, 4, known.shape[-1])
     with np.errstate(divide="ignore", invalid="ignore"):
         for begin in range(0, rows.shape[-1], _ITEMS):
             part = slice(begin, begin + _ITEMS)
-            defined = rows[..., DEFINED : DEFINED + 1, part]
+            defined = rows[..., DEFINED:, part]
             np.divide(known[..., part], defined, out=out[..., part])
             moebius_in_place(cells[..., part])
     return np.moveaxis(cells, -1, -3)
+
+
+def _extreme_atoms(rows: Float[np.ndarray, "*lead row item"]) -> np.ndarray:
+    atoms = np.full((*rows.shape[:-2], rows.shape[-1], 4, 4), np.nan)
+    atoms[..., 0, 0] = mean_row(rows, 0)
+    atoms[..., 3, 3] = mean_row(rows, 1)
+    return atoms
 
 
 def mean_row(rows: Float[np.ndarray, "*lead row item"], row: int) -> np.ndarray:

@@ -22,7 +22,7 @@ References
 
 from collections.abc import Sequence
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -91,6 +91,19 @@ def moebius_in_place(known: Float[np.ndarray, "*batch past future item"]) -> Non
         axis[..., 3, :] += red
         axis[..., 1, :] -= red
         axis[..., 2, :] -= red
+
+
+class Extremes(NamedTuple):
+    """The atoms at the ends of the lattice, in nats."""
+
+    red_red: Any
+    syn_syn: Any
+
+
+def extremes(known: Sequence[Any]) -> Extremes:
+    """First and last of :func:`moebius`, without the others."""
+    along = [_differences(known[4 * past : 4 * past + 4])[3] for past in range(4)]
+    return Extremes(known[0], _differences(along)[3])
 
 
 def _differences(chain: Sequence[Any]) -> tuple[Any, Any, Any, Any]:

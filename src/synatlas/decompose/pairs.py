@@ -6,23 +6,26 @@ Pairs are visited in panels of a few units against all later ones, small enough 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from synatlas.decompose.gaussian import Correlations, Informations, informations, variances
-from synatlas.decompose.lattice import SWAP
+from synatlas.decompose.lattice import SWAP, extremes
 from synatlas.decompose.singular import resolve
 from synatlas.decompose.windows import CODE, Windows
 
-#: Rows of sums: 16 knowns of which the last is I(xy; ab), same-step correlation, its absolute
-#: value, number of defined cases.
+#: Rows of sums: 16 knowns of which the last is I(xy; ab), then from the end the same-step
+#: correlation, its absolute value and the number of defined cases. Sums of the extremes hold two
+#: atoms in place of the knowns: red-red and syn-syn.
 TDMI: Final = 15
-SAME: Final = 16
-ABSOLUTE: Final = 17
-DEFINED: Final = 18
+SAME: Final = -3
+ABSOLUTE: Final = -2
+DEFINED: Final = -1
 ROWS: Final = 19
+EXTREME_ROWS: Final = 5
 
 #: Below this conditional variance a pair is taken to its windows: the recursion's error of
 #: 1e-16 / variance would pass 1e-8 nat.
@@ -31,7 +34,25 @@ LEAST_PIVOT: Final = 1e-8
 #: Pair-prompts at a time: twenty arrays of this length stay in a second-level cache.
 _BLOCK: Final = 3072
 
-SWAPPED_ROWS: Final = np.concatenate([SWAP, [SAME, ABSOLUTE, DEFINED]])
+_SWAPPED_ROWS: Final = np.concatenate([SWAP, np.arange(len(SWAP), ROWS)])
+
+
+class Kept(NamedTuple):
+    """What is made of the 16 knowns of each case before they are summed, and the rows of sums."""
+
+    rows: int
+    of: Callable[[list[np.ndarray]], list[np.ndarray]]
+
+
+#: What sums may hold: all knowns, or the two atoms at the ends of the lattice.
+KEPT: Final = MappingProxyType(
+    {"all": Kept(ROWS, list), "extremes": Kept(EXTREME_ROWS, lambda known: [*extremes(known)])}
+)
+
+
+def swapped_rows(rows: int) -> Int[np.ndarray, " row"]:
+    """Where each row of the pair (b, a) stands in the rows of (a, b)."""
+    return _SWAPPED_ROWS if rows == ROWS else np.arange(rows)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +126,9 @@ def panels(units: int) -> tuple[Panel, ...]:
     return tuple(out)
 
 
-def sum_pairs(left: Windows, right: Windows, redundancy: Redundancy, *, per_unit: bool) -> PairSums:
+def sum_pairs(
+    left: Windows, right: Windows, redundancy: Redundancy, *, per_unit: bool, only: str = "all"
+) -> PairSums:
     """Sums over prompts of every pair's knowns: first unit from `left`, second from `right`.
 
     Parameters
@@ -113,23 +136,25 @@ def sum_pairs(left: Windows, right: Windows, redundancy: Redundancy, *, per_unit
     left, right : the same windows, or, for a null, windows with other prompts or rotations.
     redundancy : how knowns follow from informations.
     per_unit : keep sums over partners per prompt as well.
+    only : which of :data:`KEPT` the sums hold.
     """
     prompts, units, _ = left.shape
-    pair = np.zeros((ROWS, pair_count(units)))
-    unit = np.zeros((prompts, ROWS, units)) if per_unit else None
+    kept = KEPT[only]
+    pair = np.zeros((kept.rows, pair_count(units)))
+    unit = np.zeros((prompts, kept.rows, units)) if per_unit else None
     found: list[Flagged] = []
     for panel in panels(units):
         for chunk in chunks(prompts, panel.first.size):
             block, flagged = _block(left, right, panel, chunk)
-            rows = [*redundancy(block), *_same_step(block)]
+            rows = [*kept.of(redundancy(block)), *_same_step(block)]
             for row, values in enumerate(rows):
                 pair[row, panel.pairs] += values.sum(axis=0)
             if unit is not None:
-                add_to_units(unit[chunk], np.stack(rows, axis=1), panel, SWAPPED_ROWS)
+                add_to_units(unit[chunk], np.stack(rows, axis=1), panel, swapped_rows(kept.rows))
             if flagged is not None:
                 found.append(flagged)
     sums = PairSums(pair=pair, unit=unit, tally=None)
-    return add_flagged(sums, left, right, redundancy, found) if found else sums
+    return add_flagged(sums, left, right, redundancy, found, only=only) if found else sums
 
 
 def chunks(prompts: int, pairs: int) -> Iterator[slice]:
@@ -224,7 +249,13 @@ def add_to_units(
 
 
 def add_flagged(
-    sums: PairSums, left: Windows, right: Windows, redundancy: Redundancy, found: list[Flagged]
+    sums: PairSums,
+    left: Windows,
+    right: Windows,
+    redundancy: Redundancy,
+    found: list[Flagged],
+    *,
+    only: str = "all",
 ) -> PairSums:
     """Resolve the flagged cases from their windows and add them in place."""
     cases = Flagged(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
@@ -240,21 +271,29 @@ def add_flagged(
     for part in np.array_split(open_cases, max(1, open_cases.size // 2048)):
         if part.size:
             some = Flagged(*(field[part] for field in cases))
-            rows, status = _resolved_rows(left, right, redundancy, some)
+            knowns, same, status = _resolved_rows(left, right, redundancy, some)
+            rows = np.stack([*KEPT[only].of(knowns), *same])
             np.add.at(tally, (status, where[part]), 1)
             np.add.at(sums.pair.T, where[part], rows.T)
             if sums.unit is not None:
                 np.add.at(sums.unit.transpose(0, 2, 1), (some.prompt, some.first), rows.T)
-                swapped = rows[SWAPPED_ROWS]
+                swapped = rows[swapped_rows(len(rows))]
                 np.add.at(sums.unit.transpose(0, 2, 1), (some.prompt, some.second), swapped.T)
     tally[0] = sums.pair[DEFINED] - tally[CODE["duplicate"]]
     return PairSums(pair=sums.pair, unit=sums.unit, tally=tally)
 
 
+class _Resolved(NamedTuple):
+    """Knowns and same-step rows of flagged cases, 0 where undefined, and their statuses."""
+
+    knowns: list[np.ndarray]
+    same: list[np.ndarray]
+    status: np.ndarray
+
+
 def _resolved_rows(
     left: Windows, right: Windows, redundancy: Redundancy, cases: Flagged
-) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of sums of each flagged case, 0 where it stays undefined, and its status."""
+) -> _Resolved:
     mine = left.values[cases.prompt, :, cases.first]
     other = right.values[cases.prompt, :, cases.second]
     windows = np.stack([mine[:, 0], other[:, 0], mine[:, 1], other[:, 1]], axis=1)
@@ -276,24 +315,25 @@ def _resolved_rows(
         windows[:, [1, 3]].transpose(1, 0, 2)[None],
         panel,
     )
-    knowns = redundancy(block)
-    same = _same_step(block._replace(defined=defined[None]))
-    rows = np.concatenate([*knowns, *same])
     # Every known of a duplicate is I(x; x'), under any redundancy function.
     duplicate = resolved.status == CODE["duplicate"]
-    rows[:SAME, duplicate] = resolved.informations.xa[duplicate]
-    return rows, resolved.status
+    knowns = [
+        np.where(duplicate, resolved.informations.xa, known[0]) for known in redundancy(block)
+    ]
+    same = [row[0] for row in _same_step(block._replace(defined=defined[None]))]
+    return _Resolved(knowns, same, resolved.status)
 
 
 def unit_rows(pair: Float[np.ndarray, "row pair"], units: int) -> Float[np.ndarray, "row unit"]:
     """Sums over partners of sums over prompts, oriented."""
-    first, second = np.empty((ROWS, units)), np.empty((ROWS, units))
+    rows = len(pair)
+    first, second = np.empty((rows, units)), np.empty((rows, units))
     table = np.zeros((units, units))
     upper = _upper(units)
-    for row in range(ROWS):
+    for row in range(rows):
         table.reshape(-1)[upper] = pair[row]
         first[row], second[row] = table.sum(axis=1), table.sum(axis=0)
-    return first + second[SWAPPED_ROWS]
+    return first + second[swapped_rows(rows)]
 
 
 @lru_cache(maxsize=4)

@@ -257,7 +257,7 @@ def _pair_variables(observed: Totals) -> dict[str, Any]:
         "same_step_correlation": (PAIR, mean_row(pair, SAME)),
     }
     # Last: the sums are overwritten.
-    return {"atom": ((PAIR, PAST, FUTURE), mean_atoms(pair, out=pair[:16])), **rest}
+    return {"atom": ((PAIR, PAST, FUTURE), mean_atoms(pair, in_place=True)), **rest}
 
 
 def _unit_variables(

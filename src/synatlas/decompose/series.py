@@ -1,6 +1,7 @@
 """ΦID of any time series: every pair of columns, decomposed into sixteen atoms."""
 
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -11,7 +12,7 @@ from synatlas.decompose.atoms import STATUS
 from synatlas.decompose.blas import one_blas_thread
 from synatlas.decompose.engine import History, choose_engine
 from synatlas.decompose.estimators import ESTIMATORS
-from synatlas.decompose.groups import group_by_length, mean_atoms, mean_row, statuses, total
+from synatlas.decompose.groups import Totals, group_by_length, mean_atoms, mean_row, statuses, total
 from synatlas.decompose.lattice import AGGREGATE_NAMES, aggregate
 from synatlas.decompose.nulls import NULLS
 from synatlas.decompose.options import check_lag, check_null, choose
@@ -22,6 +23,11 @@ from synatlas.decompose.significance import same_step_test, surrogate_test
 
 #: Calls of :func:`phiid` in this process.
 _CALLS: Final = History()
+
+#: Which atoms -> what sums hold, see :data:`synatlas.decompose.pairs.KEPT`.
+ONLY: Final = MappingProxyType({"all": "all", "rtr+sts": "extremes"})
+
+_AT_THE_ENDS: Final = np.isin(np.arange(16).reshape(4, 4), [0, 15])
 
 
 @one_blas_thread()
@@ -34,6 +40,7 @@ def phiid(
     null: str | None = None,
     surrogates: int = 0,
     seed: int = 0,
+    atoms: str = "all",
 ) -> xr.Dataset:
     """Integrated information decomposition of every pair of series [1]_.
 
@@ -62,6 +69,10 @@ def phiid(
         Draws of the null.
     seed
         Seed of the null's draws.
+    atoms
+        ``"all"``, or ``"rtr+sts"`` for red-red and syn-syn alone, which under MMI takes less time:
+        the other cells of every grid are then NaN, and the result has no ``tdmi`` and no
+        aggregates.
 
     Returns
     -------
@@ -104,6 +115,7 @@ def phiid(
     """
     choose(REDUNDANCIES, redundancy, "redundancy")
     way = choose(ESTIMATORS, estimator, "estimator")
+    only = choose(ONLY, atoms, "atoms")
     given = read_series(series)
     check_lag(lag, given.n_steps)
     chosen = None if null is None else choose(NULLS, null, "null")
@@ -117,9 +129,10 @@ def phiid(
         passes=len(given.n_steps) * (1 + surrogates),
         threads=None,
         history=_CALLS,
+        only=only,
     )
     totals = total(windows, windows, [g.prompts for g in groups], engine, per_unit=False)
-    dataset = _dataset(totals, given.units)
+    dataset = _dataset(totals, given.units) if only == "all" else _extremes(totals, given.units)
     if chosen is not None:
         if chosen.draw is None:
             tested = same_step_test(windows, seed=seed)
@@ -128,23 +141,31 @@ def phiid(
                 chosen, groups, way.windows, engine, lag=lag, surrogates=surrogates, seed=seed
             )
         for name, (values, attrs) in tested.items():
+            if only != "all":
+                values[:, ~_AT_THE_ENDS] = np.nan
             dataset[name] = ((PAIR, PAST, FUTURE), values, attrs)
         dataset.attrs |= {"null": null, "surrogates": surrogates, "seed": seed}
     dataset.attrs |= {
         "lag": lag,
         "redundancy": redundancy,
         "estimator": estimator,
+        "atoms": atoms,
         "prompts": len(given.n_steps),
     }
     return dataset
 
 
-def _dataset(totals: Any, units: tuple[str, ...]) -> xr.Dataset:
+def _dataset(totals: Totals, units: tuple[str, ...]) -> xr.Dataset:
     tdmi, status = mean_row(totals.pair, TDMI), statuses(totals)
-    atom = mean_atoms(totals.pair, out=totals.pair[:16])
+    atom = mean_atoms(totals.pair, in_place=True)
     aggregates = {name: aggregate(name, atom) for name in AGGREGATE_NAMES}
     values = {"atom": atom, "tdmi": tdmi, "status": status, **aggregates}
     return _labelled(units).copy(data=values)
+
+
+def _extremes(totals: Totals, units: tuple[str, ...]) -> xr.Dataset:
+    labelled = _labelled(units)[["atom", "status"]]
+    return labelled.copy(data={"atom": mean_atoms(totals.pair), "status": statuses(totals)})
 
 
 @lru_cache(maxsize=4)

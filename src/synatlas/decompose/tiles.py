@@ -11,15 +11,16 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from synatlas.decompose.kernels import SCRATCH, WIDTH, add_tile
+from synatlas.decompose.lattice import extremes
 from synatlas.decompose.pairs import (
     LEAST_PIVOT,
     ROWS,
-    SWAPPED_ROWS,
     Flagged,
     PairSums,
     Redundancy,
     add_flagged,
     pair_count,
+    swapped_rows,
 )
 from synatlas.decompose.windows import Windows
 
@@ -55,7 +56,13 @@ def tiles(units: int) -> list[Tile]:
 
 
 def sum_tiles(
-    left: Windows, right: Windows, redundancy: Redundancy, *, per_unit: bool, threads: int
+    left: Windows,
+    right: Windows,
+    redundancy: Redundancy,
+    *,
+    per_unit: bool,
+    threads: int,
+    only: str = "all",
 ) -> PairSums:
     """:func:`synatlas.decompose.pairs.sum_pairs` under MMI, compiled.
 
@@ -71,7 +78,20 @@ def sum_tiles(
             unit[:, :, done.tile.rows] += done.rows
             unit[:, :, done.tile.columns] += done.columns
     sums = PairSums(pair=pair, unit=unit, tally=None)
-    return add_flagged(sums, left, right, redundancy, flagged) if flagged else sums
+    sums = add_flagged(sums, left, right, redundancy, flagged) if flagged else sums
+    return sums if only == "all" else _extremes(sums)
+
+
+def _extremes(sums: PairSums) -> PairSums:
+    """The atoms red-red and syn-syn in place of the knowns: sums of atoms are atoms of sums."""
+    unit = sums.unit
+    if unit is not None:
+        unit = _extreme_rows(unit.swapaxes(0, 1)).swapaxes(0, 1)
+    return PairSums(pair=_extreme_rows(sums.pair), unit=unit, tally=sums.tally)
+
+
+def _extreme_rows(rows: np.ndarray) -> np.ndarray:
+    return np.stack([*extremes(list(rows[:16])), *rows[16:]])
 
 
 def _each_tile(
@@ -122,7 +142,7 @@ def _tile(
             per_unit,
             x_unit[chunk] if per_unit else x_unit,
             y_unit[chunk] if per_unit else y_unit,
-            SWAPPED_ROWS,
+            swapped_rows(ROWS),
             found,
             scratch,
             scratch.view(np.uint64),
