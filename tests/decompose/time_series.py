@@ -73,3 +73,15 @@ def recording_of(activity, *, n_steps=None, tokens=None):
         attrs=dict.fromkeys(RECORDING.attrs, "made for a test") | {"n_layers": units // 4},
     )
     return finish(dataset, RECORDING, fingerprint="0" * 32)
+
+
+def planted_series(rng, rows, *, samples):
+    """Two series whose first half is the past x, y and whose second is the future a, b.
+
+    `rows` mixes independent Gaussian sources into x, y, a, b. The sample covariance is exactly
+    that of the mixture, so atoms at ``lag=samples`` are those of the population: (step, unit).
+    """
+    noise = rng.normal(size=(samples, rows.shape[1]))
+    orthogonal, _ = np.linalg.qr(noise - noise.mean(axis=0))
+    x, y, a, b = rows @ orthogonal.T
+    return np.stack([np.concatenate([x, a]), np.concatenate([y, b])], axis=1)
