@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from synatlas.artifact import open_artifact as open  # noqa: F401
     from synatlas.artifact import save as save
     from synatlas.config import MapConfig as MapConfig
+    from synatlas.decompose.local import local_phiid as local_phiid
+    from synatlas.decompose.local_units import local_units as local_units
     from synatlas.decompose.pipeline import decompose as decompose
     from synatlas.decompose.series import phiid as phiid
     from synatlas.models.load import load as load
@@ -27,6 +29,8 @@ _PUBLIC = {
     "record": "synatlas.record.record:record",
     "replay": "synatlas.record.record:replay",
     "phiid": "synatlas.decompose.series:phiid",
+    "local_phiid": "synatlas.decompose.local:local_phiid",
+    "local_units": "synatlas.decompose.local_units:local_units",
     "decompose": "synatlas.decompose.pipeline:decompose",
     "rank_units": "synatlas.rank.score:rank_units",
     "rank": "synatlas.rank.rank:rank",

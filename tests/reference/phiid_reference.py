@@ -44,6 +44,14 @@ def pair_atoms(x, y, lag=1, redundancy="mmi"):
     return atoms.reshape(4, 4)
 
 
+def local_atoms(x, y, lag=1, redundancy="mmi"):
+    """(sample, past, future) atoms of every sample in nats, as the reference code has them."""
+    information = local_information(windows_of(x, y, lag))
+    known = knowns(information, CommonChange if redundancy == "ccs" else LeastOnAverage)
+    atoms = np.linalg.solve(LATTICE, np.array([known[cell] for cell in CELLS]))
+    return atoms.T.reshape(-1, 4, 4)
+
+
 def covariance_atoms(covariance):
     """(past, future) atoms of four Gaussian variables x, y, a, b under MMI."""
     known = knowns(mean_information(np.asarray(covariance)), Least)
@@ -100,6 +108,18 @@ class Least:
     @staticmethod
     def double(known):
         return min(known[p, f] for p in (1, 2) for f in (1, 2))
+
+
+class LeastOnAverage:
+    """The whole local series of the information that is least on average."""
+
+    @staticmethod
+    def single(one, two, both):
+        return one if np.mean(one) < np.mean(two) else two
+
+    @staticmethod
+    def double(known):
+        return min((known[p, f] for p in (1, 2) for f in (1, 2)), key=np.mean)
 
 
 class CommonChange:

@@ -11,21 +11,28 @@ from synatlas.errors import ConfigError
 
 
 class Series(NamedTuple):
-    """Checked input: float64 values, true lengths, labels of the units."""
+    """Checked input: float64 values, true lengths, labels of the units and of the prompts.
+
+    `prompts` is None where the input has no prompts, only (step, unit).
+    """
 
     values: Float[np.ndarray, "prompt step unit"]
     n_steps: Int[np.ndarray, " prompt"]
     units: tuple[str, ...]
+    prompts: tuple[str, ...] | None
 
 
 def read_series(series: Any) -> Series:
     """Any array of (step, unit) or (prompt, step, unit) as float64, its padding found."""
     units: tuple[str, ...] | None = None
+    prompts: tuple[str, ...] | None = None
     if isinstance(series, xr.Dataset):
         series = _only_variable(series)
     if isinstance(series, xr.DataArray):
-        series, units = _labelled(series)
+        series, units, prompts = _labelled(series)
     values = _numbers(series)
+    if values.ndim == 3:
+        prompts = prompts or tuple(f"p{i:03d}" for i in range(values.shape[0]))
     if values.ndim == 2:
         values = values[None]
     if values.ndim != 3:
@@ -41,7 +48,7 @@ def read_series(series: Any) -> Series:
             cause="a pair needs two series" if values.shape[2] == 1 else "the array is empty",
             remedy="pass an array of shape (step, unit) or (prompt, step, unit)",
         )
-    return Series(values, _lengths(values), units or array_labels(values.shape[2]))
+    return Series(values, _lengths(values), units or array_labels(values.shape[2]), prompts)
 
 
 def _only_variable(dataset: xr.Dataset) -> xr.DataArray:
@@ -55,15 +62,24 @@ def _only_variable(dataset: xr.Dataset) -> xr.DataArray:
     return dataset[names[0]]
 
 
-def _labelled(array: xr.DataArray) -> tuple[Any, tuple[str, ...] | None]:
+class _Labelled(NamedTuple):
+    values: Any
+    units: tuple[str, ...] | None
+    prompts: tuple[str, ...] | None
+
+
+def _labelled(array: xr.DataArray) -> _Labelled:
     named = [dim for dim in (PROMPT, STEP, UNIT) if dim in array.dims]
     if len(named) == array.ndim:
         array = array.transpose(*named)
-    last = array.dims[-1] if array.ndim else None
-    units = None
-    if last in array.coords:
-        units = tuple(map(str, array[last].values.tolist()))
-    return array.values, units
+    units = _names(array, -1) if array.ndim else None
+    prompts = _names(array, 0) if array.ndim == 3 else None
+    return _Labelled(array.values, units, prompts)
+
+
+def _names(array: xr.DataArray, axis: int) -> tuple[str, ...] | None:
+    dim = array.dims[axis]
+    return tuple(map(str, array[dim].values.tolist())) if dim in array.coords else None
 
 
 def _numbers(series: Any) -> Float[np.ndarray, "..."]:
