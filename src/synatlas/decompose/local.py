@@ -303,9 +303,10 @@ def _read_unit(unit: Any, place: dict[str, int]) -> int:
     if isinstance(unit, str):
         if unit in place:
             return place[unit]
-    elif isinstance(unit, int | np.integer) and not isinstance(unit, bool):
-        if 0 <= unit < len(place):
-            return int(unit)
+    elif (
+        isinstance(unit, int | np.integer) and not isinstance(unit, bool) and 0 <= unit < len(place)
+    ):
+        return int(unit)
     names = list(place)
     raise _bad_pair(
         f"unit {unit!r}", f"units are {names[0]} to {names[-1]}, or 0 to {len(place) - 1}"
