@@ -8,9 +8,7 @@ from time_series import var_series
 
 from reference.phiid_reference import pair_atoms
 from synatlas.decompose.groups import mean_atoms
-from synatlas.decompose.kernels import common_change_compiled
 from synatlas.decompose.pairs import pair_index, panels, sum_pairs
-from synatlas.decompose.pointwise import common_change
 from synatlas.decompose.redundancy import mmi
 from synatlas.decompose.tiles import sum_tiles, tiles
 from synatlas.decompose.windows import standardise
@@ -104,15 +102,6 @@ def test_tiles_and_panels_hold_every_pair_once(units):
     assert listed == expected
     first, second = np.array(expected).T
     assert np.array_equal(pair_index(first, second, units), np.arange(len(expected)))
-
-
-def test_compiled_ccs_is_the_plain_ccs():
-    rng = np.random.default_rng(4)
-    windows = rng.normal(size=(200, 4, 60))
-    windows[:, 1:] += 0.6 * windows[:, :-1]
-    windows -= windows.mean(axis=2, keepdims=True)
-    windows /= np.sqrt((windows**2).sum(axis=2, keepdims=True))
-    assert np.allclose(common_change_compiled(windows), common_change(windows), atol=1e-12)
 
 
 def test_results_do_not_depend_on_which_other_units_there_are():

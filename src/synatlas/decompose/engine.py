@@ -14,11 +14,13 @@ from typing import Final
 from synatlas.decompose.estimators import ESTIMATORS, Engine, Estimator
 from synatlas.decompose.pairs import pair_count
 
-#: Earlier pair-prompts after which the next call is taken as one of many.
+#: Earlier pair-prompts under MMI after which the next call is taken as one of many.
 REPEATED_FROM: Final = 250_000
 
 #: Pair-prompts of one call below which its fixed costs rule, and NumPy stays.
 LEAST_REPEATED: Final = 4_096
+
+_WEIGHED_BY: Final = ESTIMATORS["gaussian"].engines["mmi"].compile_from
 
 #: Pair-prompts below which a second thread costs more than it saves.
 _THREADS_FROM: Final = 500_000
@@ -26,7 +28,10 @@ _THREADS_FROM: Final = 500_000
 
 @dataclass(slots=True)
 class History:
-    """Pair-prompts that earlier calls have put through NumPy in this process."""
+    """Pair-prompts that earlier calls have put through NumPy in this process.
+
+    Dearer ones, which pay for compiled code sooner, count more.
+    """
 
     cases: int = 0
 
@@ -58,7 +63,8 @@ def choose_engine(
     """
     cases = pair_count(units) * passes
     engines = estimator.engines[redundancy]
-    repeated = history is not None and history.makes_compiled(cases)
+    weighed = cases * _WEIGHED_BY // engines.compile_from
+    repeated = history is not None and history.makes_compiled(weighed)
     engine = engines.plain
     if repeated or cases >= engines.compile_from:
         engine = engines.compiled(1 if cases < _THREADS_FROM else threads or os.cpu_count() or 1)

@@ -18,9 +18,10 @@ References
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from synatlas.decompose.gaussian import Informations
+from synatlas.decompose.pairs import Block
 
 #: Cases of four windows at a time: the arrays of one stay in a second-level cache.
 _CASES = 96
@@ -53,6 +54,17 @@ def common_change(
         part = slice(begin, begin + _CASES)
         out[part] = _chunk(windows[part]).mean(axis=2).T
     return out
+
+
+def gather(
+    block: Block, prompt: Int[np.ndarray, " case"], position: Int[np.ndarray, " case"]
+) -> Float[np.ndarray, "case variable sample"]:
+    """Windows x, y, a, b of some cases of a block."""
+    first, second = block.panel.first[position], block.panel.second[position]
+    windows = np.empty((prompt.size, 4, block.left.shape[3]))
+    windows[:, 0::2] = block.left[prompt, :, first]
+    windows[:, 1::2] = block.right[prompt, :, second]
+    return windows
 
 
 def _chunk(windows: np.ndarray) -> np.ndarray:
