@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from synatlas.decompose.local_units import local_units as local_units
     from synatlas.decompose.pipeline import decompose as decompose
     from synatlas.decompose.series import phiid as phiid
+    from synatlas.decompose.triplets import o_information as o_information
     from synatlas.models.load import load as load
     from synatlas.rank.rank import rank as rank
     from synatlas.rank.score import rank_units as rank_units
@@ -31,6 +32,7 @@ _PUBLIC = {
     "phiid": "synatlas.decompose.series:phiid",
     "local_phiid": "synatlas.decompose.local:local_phiid",
     "local_units": "synatlas.decompose.local_units:local_units",
+    "o_information": "synatlas.decompose.triplets:o_information",
     "decompose": "synatlas.decompose.pipeline:decompose",
     "rank_units": "synatlas.rank.score:rank_units",
     "rank": "synatlas.rank.rank:rank",

@@ -28,7 +28,7 @@ from synatlas.decompose.lattice import moebius
 from synatlas.decompose.options import check_lag, choose
 from synatlas.decompose.pairs import LEAST_PIVOT
 from synatlas.decompose.pointwise import local_changes, local_informations
-from synatlas.decompose.reading import Series, read_series
+from synatlas.decompose.reading import Series, read_series, read_tuples
 from synatlas.decompose.singular import resolve
 from synatlas.decompose.windows import CODE, LEAST_SAMPLES, Windows
 from synatlas.errors import ConfigError
@@ -282,44 +282,8 @@ def _read_pairs(
     if pairs is None:
         first, second = np.triu_indices(len(units), k=1)
         return first, second
-    place = {name: i for i, name in enumerate(units)}
-    found = [_read_pair(pair, place) for pair in pairs]
-    if not found:
-        raise _bad_pair("no pair", "an empty list was passed")
-    table = np.array(found)
+    table = read_tuples(pairs, units, size=2)
     return table[:, 0], table[:, 1]
-
-
-def _read_pair(pair: Any, place: dict[str, int]) -> tuple[int, int]:
-    if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2:
-        raise _bad_pair(f"pair {pair!r}", "a pair is two units")
-    one, two = (_read_unit(unit, place) for unit in pair)
-    if one == two:
-        raise _bad_pair(f"pair {pair!r}", "a unit is no partner of itself")
-    return one, two
-
-
-def _read_unit(unit: Any, place: dict[str, int]) -> int:
-    if isinstance(unit, str):
-        if unit in place:
-            return place[unit]
-    elif (
-        isinstance(unit, int | np.integer) and not isinstance(unit, bool) and 0 <= unit < len(place)
-    ):
-        return int(unit)
-    names = list(place)
-    raise _bad_pair(
-        f"unit {unit!r}", f"units are {names[0]} to {names[-1]}, or 0 to {len(place) - 1}"
-    )
-
-
-def _bad_pair(given: str, cause: str) -> ConfigError:
-    return ConfigError(
-        given=given,
-        expected="pairs of two different units, by label or by position",
-        cause=cause,
-        remedy="pass for example pairs=[(0, 1)], or None for all pairs",
-    )
 
 
 def _check_shape(shape: tuple[int, ...]) -> None:

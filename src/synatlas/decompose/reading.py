@@ -1,5 +1,6 @@
 """Reading time series of any kind: arrays, lists, tensors and labelled arrays."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -113,3 +114,46 @@ def _lengths(values: np.ndarray) -> np.ndarray:
     lengths = values.shape[1] - np.argmax(present[:, ::-1], axis=1)
     # All-NaN prompts are nonfinite, not empty.
     return np.where(present.any(axis=1), lengths, values.shape[1])
+
+
+def read_tuples(
+    tuples: Sequence[Any], units: tuple[str, ...], *, size: int
+) -> Int[np.ndarray, "tuple {size}"]:
+    """Positions of the units of each tuple, which may be named by label or by position."""
+    place = {name: i for i, name in enumerate(units)}
+    found = [_read_tuple(one, place, size) for one in tuples]
+    if not found:
+        raise _bad_tuple("an empty list", size, "it names no units")
+    return np.array(found)
+
+
+def _read_tuple(one: Any, place: Mapping[str, int], size: int) -> tuple[int, ...]:
+    if isinstance(one, str) or not isinstance(one, Sequence) or len(one) != size:
+        raise _bad_tuple(repr(one), size, f"it is not {size} units")
+    found = tuple(_read_unit(unit, place, size) for unit in one)
+    if len(set(found)) < size:
+        raise _bad_tuple(repr(one), size, "a unit comes twice")
+    return found
+
+
+def _read_unit(unit: Any, place: Mapping[str, int], size: int) -> int:
+    if isinstance(unit, str):
+        if unit in place:
+            return place[unit]
+    elif (
+        isinstance(unit, int | np.integer) and not isinstance(unit, bool) and 0 <= unit < len(place)
+    ):
+        return int(unit)
+    names = list(place)
+    known = f"units are {names[0]} to {names[-1]}, or 0 to {len(names) - 1}"
+    raise _bad_tuple(f"unit {unit!r}", size, known)
+
+
+def _bad_tuple(given: str, size: int, cause: str) -> ConfigError:
+    what = {2: "pairs", 3: "triplets"}[size]
+    return ConfigError(
+        given=given,
+        expected=f"{what} of different units, by label or by position",
+        cause=cause,
+        remedy=f"pass for example {what}=[{tuple(range(size))}], or None for all {what}",
+    )

@@ -31,14 +31,15 @@ def resolve(
     function of the others in any other way, which makes an information infinite or undefined.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
-        forward = _triangle(windows)
-        backward = _triangle(windows[:, [2, 3, 0, 1]])
+        forward = triangle(windows)
+        backward = triangle(windows[:, [2, 3, 0, 1]])
         p, q = forward[:, 1, 1] ** 2, backward[:, 1, 1] ** 2
         v_a, v_x = forward[:, 2, 2] ** 2, backward[:, 2, 2] ** 2
         v_b = forward[:, 2, 3] ** 2 + forward[:, 3, 3] ** 2
         v_y = backward[:, 2, 3] ** 2 + backward[:, 3, 3] ** 2
         single = [
-            _residual(windows[:, i], windows[:, j]) for i, j in ((0, 2), (0, 3), (1, 2), (1, 3))
+            residual_square(windows[:, i], windows[:, j])
+            for i, j in ((0, 2), (0, 3), (1, 2), (1, 3))
         ]
         both = v_a * forward[:, 3, 3] ** 2 / q
         values = [-0.5 * np.log(v) for v in (*single, v_a, v_b, v_x, v_y, both)]
@@ -54,13 +55,13 @@ def resolve(
     return Resolved(Informations(*values), status)
 
 
-def _residual(x: np.ndarray, a: np.ndarray) -> np.ndarray:
+def residual_square(x: np.ndarray, a: np.ndarray) -> np.ndarray:
     """Squared norm of what is left of `a` after regression on `x`, both of norm 1."""
     left = a - np.einsum("cs,cs->c", x, a)[:, None] * x
     return np.einsum("cs,cs->c", left, left)
 
 
-def _triangle(columns: np.ndarray) -> np.ndarray:
+def triangle(columns: np.ndarray) -> np.ndarray:
     """Upper triangle of the QR decomposition, by Gram-Schmidt with every projection done twice."""
     count = columns.shape[1]
     left = columns.copy()
