@@ -36,7 +36,7 @@ def standard_columns(series: Float[np.ndarray, "prompt step unit"]) -> Columns:
     if samples < LEAST_SAMPLES:
         reason = np.full((prompts, units), CODE["too_short"], dtype=np.int8)
         return Columns(np.zeros(rows.shape), reason, np.full(reason.shape, np.inf))
-    finite = np.isfinite(rows).all(axis=-1)
+    finite = np.logical_and.reduce(np.isfinite(rows), axis=-1)
     rows = np.where(finite[..., None], rows, 0.0)
     # Squares of values beyond 1e150 overflow; a power of two changes no digit.
     size = np.abs(rows).max(axis=-1, keepdims=True)
