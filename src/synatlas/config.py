@@ -11,6 +11,9 @@ from synatlas.errors import ConfigError
 #: Settings that change how a run is carried out, never what it finds.
 NOT_IDENTITY: Final = ("out", "force", "device", "batch_size", "threads")
 
+#: Settings of several names: lists in JSON.
+_LISTS: Final = ("nulls", "nuisance")
+
 #: Fewer steps than this leave nothing to estimate.
 LEAST_TOKENS: Final = 8
 
@@ -51,6 +54,9 @@ class MapConfig:
         Nulls to run; repeat the option for several.
     surrogates
         Surrogates per null; chosen by the number of units where not given.
+    nuisance
+        What is taken out of the series first: trend, position, surprisal, frequency, token or
+        differences; repeat the option for several.
     seed
         Seed of nulls and bootstraps.
     revision
@@ -88,6 +94,7 @@ class MapConfig:
     lag: int = 1
     nulls: tuple[str, ...] = ("cross_prompt", "window_shift", "same_step")
     surrogates: int | None = None
+    nuisance: tuple[str, ...] = ()
     seed: int = 0
     revision: str | None = None
     random_init: bool = False
@@ -112,7 +119,8 @@ class MapConfig:
     def identity(self) -> dict[str, Any]:
         """The settings that determine the values of a run."""
         settings = asdict(self)
-        settings["nulls"] = list(self.nulls)
+        for name in _LISTS:
+            settings[name] = list(settings[name])
         return {name: value for name, value in settings.items() if name not in NOT_IDENTITY}
 
     @classmethod
@@ -132,13 +140,13 @@ class MapConfig:
                 remedy="remove the unknown settings",
             )
         values = {**settings, **changes}
-        if "nulls" in values:
-            values["nulls"] = tuple(values["nulls"])
+        values |= {name: tuple(values[name]) for name in _LISTS if name in values}
         return cls(**values)
 
     def check(self) -> None:
         """Raise :class:`ConfigError` for a value that no model could make right."""
         from synatlas.decompose.estimators import ESTIMATORS
+        from synatlas.decompose.nuisance import NUISANCES
         from synatlas.decompose.nulls import NULLS
         from synatlas.decompose.redundancy import REDUNDANCIES
         from synatlas.record.styles import STYLES
@@ -148,6 +156,8 @@ class MapConfig:
         _one_of("--estimator", self.estimator, ESTIMATORS)
         for null in self.nulls:
             _one_of("--nulls", null, NULLS)
+        for name in self.nuisance:
+            _one_of("--nuisance", name, NUISANCES)
         _at_least("--tokens", self.tokens, LEAST_TOKENS)
         _at_least("--lag", self.lag, 1)
         _at_least("--seed", self.seed, 0)

@@ -240,6 +240,7 @@ class _Journey:
             nulls=config.nulls,
             surrogates=config.surrogates,
             seed=config.seed,
+            nuisance=config.nuisance,
             threads=config.threads,
             progress=self.progress,
         )

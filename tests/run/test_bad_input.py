@@ -109,6 +109,7 @@ def test_parquet_prompts_that_are_numbers(refused: Told, tiny: Path, tmp_path: P
         (["--estimator", "ksg"], "gaussian"),
         (["--prompt-style", "poem"], "question"),
         (["--nulls", "shuffle"], "cross_prompt"),
+        (["--nuisance", "slope"], "trend"),
         (["--units", "neurons"], "heads"),
         (["--tokenz", "9"], "--tokens"),
         (["--dtype", "float7"], "float32"),

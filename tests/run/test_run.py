@@ -237,3 +237,22 @@ def test_the_report_shows_prompts_as_text(done: Run) -> None:
     page = (done.folder / "report.html").read_text(encoding="utf-8")
     assert "&lt;b&gt;bold&lt;/b&gt;" in page
     assert "<b>bold</b>" not in page
+
+
+def test_nuisances_belong_to_the_run(done: Run, tiny: Path, prompts_of: Path) -> None:
+    out = done.folder.parent / "without"
+    arguments = ["--prompts", prompts_of, "--out", out, "--tokens", 24, "--batch-size", 2]
+    names = ["--nuisance", "token", "--nuisance", "trend", "--nulls", "same_step"]
+    assert main(["map", *map_text(tiny, *arguments, *names), "--prompt-style", "raw"]) == 0
+    atoms = sa.open(out / FILES["atoms"])
+    again = sa.decompose(done.recording, nuisance=("trend", "token"), nulls=("same_step",))
+    assert atoms.attrs["nuisance"] == "trend, token"
+    assert again.identical(atoms)
+    assert again.attrs["fingerprint"] != done.atoms.attrs["fingerprint"]
+    assert not np.allclose(again["atom"], done.atoms["atom"])
+    with pytest.raises(RunFolderError, match="nuisance"):
+        map(config(tiny, prompts_of, out, nulls=["same_step"], surrogates=None))
+
+
+def map_text(*arguments: object) -> list[str]:
+    return [str(argument) for argument in arguments]

@@ -25,6 +25,7 @@ from synatlas.decompose.groups import (
     statuses,
     total,
 )
+from synatlas.decompose.nuisance import Residuals, facts_of, remove
 from synatlas.decompose.nulls import NULLS, Null, prepare
 from synatlas.decompose.options import can_run, check_lag, check_surrogates, choose
 from synatlas.decompose.pairs import ABSOLUTE, DEFINED, SAME, TDMI, pair_count
@@ -61,6 +62,7 @@ class Config:
     surrogates: int
     bootstraps: int
     seed: int
+    nuisance: tuple[str, ...]
 
 
 def default_surrogates(units: int) -> int:
@@ -83,6 +85,7 @@ def decompose(
     nulls: Sequence[str] = ("cross_prompt", "window_shift", "same_step"),
     surrogates: int | None = None,
     seed: int = 0,
+    nuisance: Sequence[str] = (),
     threads: int | None = None,
     progress: Progress = silent,
 ) -> xr.Dataset:
@@ -99,6 +102,10 @@ def decompose(
         prompts do not allow is left out, and the attribute ``nulls_left_out`` says why.
     surrogates
         Draws of each sampled null; by default 199 up to 300 units and 39 beyond.
+    nuisance
+        What is taken out of the series before anything else, by least squares: names from
+        :data:`synatlas.decompose.nuisance.NUISANCES`. The attribute ``nuisance_degrees`` is the
+        mean number of degrees of freedom that a series of one prompt lost.
     threads
         Threads of the compiled kernel, all processors by default; no value depends on it.
     progress
@@ -125,7 +132,7 @@ def decompose(
     require(recording, RECORDING)
     choose(REDUNDANCIES, redundancy, "redundancy")
     way = choose(ESTIMATORS, estimator, "estimator")
-    data = _read(recording, lag)
+    data = _read(recording, lag, nuisance)
     chosen = {name: choose(NULLS, name, "null") for name in nulls}
     count = default_surrogates(data.units) if surrogates is None else surrogates
     check_surrogates(count)
@@ -138,6 +145,7 @@ def decompose(
         surrogates=count,
         bootstraps=_bootstraps(data, runnable),
         seed=seed,
+        nuisance=data.left.names,
     )
     sampled = {name: null for name, null in runnable.items() if null.draw is not None and count > 0}
     windows = [way.windows(group.series, lag) for group in data.groups]
@@ -167,9 +175,10 @@ def decompose(
     variables |= _pooled_variables(pooled, config, data.units)
     dataset = xr.Dataset(
         variables,
-        coords=_coords(recording, data.n_steps, list(sampled)),
+        coords=_coords(recording, list(sampled)),
         attrs={
             **_attrs(recording, config, data),
+            **data.left.attrs,
             "nulls_left_out": json.dumps(_left_out(chosen, runnable, count)),
             "same_step_pairs_left_out": 0 if pooled is None else pooled.left_out,
         },
@@ -177,7 +186,11 @@ def decompose(
     fingerprint = fingerprint_of(
         stage=ATOMS.name,
         version=ATOMS.version,
-        config={**asdict(config), "nulls": list(config.nulls)},
+        config={
+            **asdict(config),
+            "nulls": list(config.nulls),
+            "nuisance": list(config.nuisance),
+        },
         parents=(recording.attrs["fingerprint"],),
     )
     return finish(dataset, ATOMS, fingerprint=fingerprint)
@@ -185,11 +198,12 @@ def decompose(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Data:
-    """Series of a recording, grouped by length."""
+    """Series of a recording without nuisances, grouped by length."""
 
     n_steps: Int[np.ndarray, " prompt"]
     groups: list[Group]
     units: int
+    left: Residuals
 
     def total(self, windows: list[Windows], engine: Engine) -> Totals:
         """Sums over all prompts, kept per prompt and unit as well."""
@@ -197,13 +211,14 @@ class _Data:
         return total(windows, windows, prompts, engine, per_unit=True)
 
 
-def _read(recording: xr.Dataset, lag: int) -> _Data:
+def _read(recording: xr.Dataset, lag: int, nuisance: Sequence[str]) -> _Data:
     n_steps = recording["n_steps"].values.astype(np.int64)
     values = recording["activity"].values.astype(np.float64)
     check_size(values, n_steps)
     check_lag(lag, n_steps)
-    groups = group_by_length(values, n_steps)
-    return _Data(n_steps=n_steps, groups=groups, units=values.shape[2])
+    left = remove(values, nuisance, facts_of(recording), lag=lag)
+    groups = group_by_length(left.values, left.n_steps)
+    return _Data(n_steps=left.n_steps, groups=groups, units=values.shape[2], left=left)
 
 
 def _bootstraps(data: _Data, runnable: dict[str, Null]) -> int:
@@ -318,7 +333,7 @@ def _pooled_variables(pooled: Pooled | None, config: Config, units: int) -> dict
     }
 
 
-def _coords(recording: xr.Dataset, n_steps: np.ndarray, nulls: list[str]) -> dict[str, Any]:
+def _coords(recording: xr.Dataset, nulls: list[str]) -> dict[str, Any]:
     first, second = pair_labels(tuple(map(str, recording[UNIT].values.tolist())))
     copied = ("category", "layer", "index", "kind", "kv_group")
     return {
@@ -329,7 +344,7 @@ def _coords(recording: xr.Dataset, n_steps: np.ndarray, nulls: list[str]) -> dic
         PROMPT: recording[PROMPT].values,
         UNIT: recording[UNIT].values,
         **{name: (recording[name].dims, recording[name].values) for name in copied},
-        "repetition": (PROMPT, repetition(recording["token"].values, n_steps)),
+        "repetition": (PROMPT, repetition(recording["token"].values, recording["n_steps"].values)),
         NULL: np.array(nulls, dtype=np.str_),
     }
 

@@ -1,5 +1,6 @@
 """ΦID of any time series: every pair of columns, decomposed into sixteen atoms."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final
@@ -14,6 +15,7 @@ from synatlas.decompose.engine import History, choose_engine
 from synatlas.decompose.estimators import ESTIMATORS
 from synatlas.decompose.groups import Totals, group_by_length, mean_atoms, mean_row, statuses, total
 from synatlas.decompose.lattice import AGGREGATE_NAMES, aggregate
+from synatlas.decompose.nuisance import Facts, remove
 from synatlas.decompose.nulls import NULLS
 from synatlas.decompose.options import check_lag, check_null, choose
 from synatlas.decompose.pairs import TDMI
@@ -41,6 +43,8 @@ def phiid(
     surrogates: int = 0,
     seed: int = 0,
     atoms: str = "all",
+    nuisance: Sequence[str] = (),
+    covariates: Any = None,
 ) -> xr.Dataset:
     """Integrated information decomposition of every pair of series [1]_.
 
@@ -73,6 +77,13 @@ def phiid(
         ``"all"``, or ``"rtr+sts"`` for red-red and syn-syn alone, which under MMI takes less time:
         the other cells of every grid are then NaN, and the result has no ``tdmi`` and no
         aggregates.
+    nuisance
+        What is taken out of the series first, by least squares: ``"trend"``, ``"position"`` or
+        ``"differences"``. See :data:`synatlas.decompose.nuisance.NUISANCES`.
+    covariates
+        (step, k) or (prompt, step, k): numbers that are taken out likewise, with a slope for
+        every series and prompt. The attribute ``nuisance_degrees`` is the mean number of degrees
+        of freedom that a series lost.
 
     Returns
     -------
@@ -118,6 +129,9 @@ def phiid(
     only = choose(ONLY, atoms, "atoms")
     given = read_series(series)
     check_lag(lag, given.n_steps)
+    facts = Facts(given.n_steps)
+    left = remove(given.values, nuisance, facts, lag=lag, covariates=covariates)
+    given = given._replace(values=left.values, n_steps=left.n_steps)
     chosen = None if null is None else choose(NULLS, null, "null")
     check_null(chosen, null, surrogates=surrogates, n_steps=given.n_steps)
     groups = group_by_length(given.values, given.n_steps)
@@ -151,6 +165,7 @@ def phiid(
         "estimator": estimator,
         "atoms": atoms,
         "prompts": len(given.n_steps),
+        **left.attrs,
     }
     return dataset
 
