@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from synatlas.decompose.local_units import local_units as local_units
     from synatlas.decompose.pipeline import decompose as decompose
     from synatlas.decompose.series import phiid as phiid
+    from synatlas.decompose.target import pid as pid
     from synatlas.decompose.triplets import o_information as o_information
     from synatlas.models.load import load as load
     from synatlas.rank.rank import rank as rank
@@ -33,6 +34,7 @@ _PUBLIC = {
     "local_phiid": "synatlas.decompose.local:local_phiid",
     "local_units": "synatlas.decompose.local_units:local_units",
     "o_information": "synatlas.decompose.triplets:o_information",
+    "pid": "synatlas.decompose.target:pid",
     "decompose": "synatlas.decompose.pipeline:decompose",
     "rank_units": "synatlas.rank.score:rank_units",
     "rank": "synatlas.rank.rank:rank",

@@ -10,6 +10,7 @@ UNIT: Final = "unit"
 PAIR: Final = "pair"
 PAST: Final = "past"
 FUTURE: Final = "future"
+ROLE: Final = "role"
 LAYER: Final = "layer"
 SCORE: Final = "score"
 NULL: Final = "null"
@@ -17,7 +18,7 @@ SURROGATE: Final = "surrogate"
 BOOTSTRAP: Final = "bootstrap"
 CI_BOUND: Final = "ci_bound"
 
-#: Information roles, the labels of both `past` and `future`: `un1` belongs to the pair's first
+#: Information roles, the labels of `role`, `past` and `future`: `un1` belongs to the pair's first
 #: unit (or to the unit itself in a per-unit grid), `un2` to the second (or to its partners).
 ROLES: Final = ("red", "un1", "un2", "syn")
 

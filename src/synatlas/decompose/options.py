@@ -21,12 +21,12 @@ def choose(registry: Mapping[str, Any], name: Any, what: str) -> Any:
     return registry[name]
 
 
-def check_lag(lag: Any, n_steps: np.ndarray) -> None:
+def check_lag(lag: Any, n_steps: np.ndarray, *, least: int = 1) -> None:
     """Refuse a lag that leaves no prompt enough lagged samples."""
-    if not _whole(lag) or lag < 1:
+    if not _whole(lag) or lag < least:
         raise ConfigError(
             given=f"lag {lag!r}",
-            expected="a whole number of steps, 1 or more",
+            expected=f"a whole number of steps, {least} or more",
             remedy="pass lag=1 for the next step",
         )
     longest = int(n_steps.max())

@@ -90,10 +90,10 @@ def local_informations(windows: Float[np.ndarray, "case variable sample"]) -> In
 
 def local_changes(i: Informations) -> tuple[np.ndarray, ...]:
     """The seven redundancies of :func:`common_change` of each sample, in the same order."""
-    to_a, to_b = _shared(i.xa, i.ya, i.xy_a), _shared(i.xb, i.yb, i.xy_b)
-    to_ab = _shared(i.x_ab, i.y_ab, i.xy_ab)
-    to_x, to_y = _shared(i.xa, i.xb, i.x_ab), _shared(i.ya, i.yb, i.y_ab)
-    to_xy = _shared(i.xy_a, i.xy_b, i.xy_ab)
+    to_a, to_b = shared_change(i.xa, i.ya, i.xy_a), shared_change(i.xb, i.yb, i.xy_b)
+    to_ab = shared_change(i.x_ab, i.y_ab, i.xy_ab)
+    to_x, to_y = shared_change(i.xa, i.xb, i.x_ab), shared_change(i.ya, i.yb, i.y_ab)
+    to_xy = shared_change(i.xy_a, i.xy_b, i.xy_ab)
     change = i.x_ab + i.y_ab + i.xy_a + i.xy_b - i.xy_ab - (i.xa + i.xb + i.ya + i.yb)
     change += to_a + to_b - to_ab + to_x + to_y - to_xy
     double = _where_one_sign(change, i.xa, i.xb, i.ya, i.yb)
@@ -132,7 +132,8 @@ def _joint(
     return one, two, one + 0.5 * (rest - np.log(quotient))
 
 
-def _shared(one: np.ndarray, two: np.ndarray, both: np.ndarray) -> np.ndarray:
+def shared_change(one: np.ndarray, two: np.ndarray, both: np.ndarray) -> np.ndarray:
+    """Common change of two sources in each sample, from the local informations of each and both."""
     return _where_one_sign(one + two - both, one, two, both)
 
 

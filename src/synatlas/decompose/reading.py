@@ -31,7 +31,7 @@ def read_series(series: Any) -> Series:
         series = _only_variable(series)
     if isinstance(series, xr.DataArray):
         series, units, prompts = _labelled(series)
-    values = _numbers(series)
+    values = numbers(series)
     if values.ndim == 3:
         prompts = prompts or tuple(f"p{i:03d}" for i in range(values.shape[0]))
     if values.ndim == 2:
@@ -83,7 +83,7 @@ def _names(array: xr.DataArray, axis: int) -> tuple[str, ...] | None:
     return tuple(map(str, array[dim].values.tolist())) if dim in array.coords else None
 
 
-def _numbers(series: Any) -> Float[np.ndarray, "..."]:
+def numbers(series: Any) -> Float[np.ndarray, "..."]:
     """A float64 copy; tensors leave their graph and their device."""
     if "torch" in type(series).__module__.split("."):
         series = series.detach().cpu().double().numpy()
