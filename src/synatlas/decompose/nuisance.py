@@ -6,7 +6,8 @@ any. A nuisance names such a thing; series are replaced by their residuals from 
 ``trend``, ``surprisal``, ``frequency`` and covariates have a slope of their own in every series of
 every prompt. ``position`` and ``token`` are one value per unit and step, or token, over all
 prompts. All that are asked for are fitted together, besides a constant per series; ``differences``
-are taken last.
+are taken last. Residuals have a memory of their own: k slow regressors leave white noise of T steps
+with a lagged correlation of about -k / T.
 
 Token, surprisal and frequency are those of the token that is READ at the position: it comes before
 what the units do there. The token that is produced there comes after, and taking it out could
@@ -141,19 +142,20 @@ NUISANCES: Final = MappingProxyType(
 class Residuals(NamedTuple):
     """Series without their nuisances.
 
-    `lost` is the mean number of degrees of freedom that a series of one prompt lost, beside its
-    mean; `names` are the nuisances in the registry's order.
+    `lost` is the number of degrees of freedom that a series of each prompt lost, beside its mean;
+    `names` are the nuisances in the registry's order.
     """
 
     values: Float[np.ndarray, "prompt step unit"]
     n_steps: Int[np.ndarray, " prompt"]
     names: tuple[str, ...]
-    lost: float
+    lost: Float[np.ndarray, " prompt"]
 
     @property
     def attrs(self) -> dict[str, Any]:
         """Attributes of a result."""
-        return {"nuisance": ", ".join(self.names) or "none", "nuisance_degrees": self.lost}
+        mean = float(self.lost.mean())
+        return {"nuisance": ", ".join(self.names) or "none", "nuisance_degrees": mean}
 
 
 def check_nuisance(names: Sequence[str]) -> tuple[str, ...]:
@@ -223,7 +225,7 @@ def remove(
     chosen = check_nuisance(names)
     own = read_covariates(covariates, values.shape[:2], facts.n_steps)
     if not chosen and own.shape[2] == 0:
-        return Residuals(values, facts.n_steps, (), 0.0)
+        return Residuals(values, facts.n_steps, (), np.zeros(len(values)))
     _check_tokens(chosen, facts)
     fitted = _regressed(values, chosen, facts, own)
     steps = facts.n_steps
@@ -237,7 +239,7 @@ def remove(
     short = kept < lag + LEAST_SAMPLES
     steps = np.where(short, np.clip(kept, 1, steps), steps)
     left[_step(Facts(steps), left.shape[1]) >= steps[:, None]] = np.nan
-    return Residuals(left, steps, chosen, float(fitted.lost.mean()))
+    return Residuals(left, steps, chosen, fitted.lost)
 
 
 class Fitted(NamedTuple):

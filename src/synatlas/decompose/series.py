@@ -11,6 +11,7 @@ import xarray as xr
 from synatlas.axes import FUTURE, PAIR, PAST, ROLES
 from synatlas.decompose.atoms import STATUS
 from synatlas.decompose.blas import one_blas_thread
+from synatlas.decompose.correction import FITS, check_correction, corrected
 from synatlas.decompose.engine import History, choose_engine
 from synatlas.decompose.estimators import ESTIMATORS
 from synatlas.decompose.groups import Totals, group_by_length, mean_atoms, mean_row, statuses, total
@@ -45,6 +46,7 @@ def phiid(
     atoms: str = "all",
     nuisance: Sequence[str] = (),
     covariates: Any = None,
+    correction: str | None = None,
 ) -> xr.Dataset:
     """Integrated information decomposition of every pair of series [1]_.
 
@@ -84,6 +86,13 @@ def phiid(
         (step, k) or (prompt, step, k): numbers that are taken out likewise, with a slope for
         every series and prompt. The attribute ``nuisance_degrees`` is the mean number of degrees
         of freedom that a series lost.
+    correction
+        ``"wishart"`` takes the finite-sample bias off ``tdmi`` and off the atoms rtr, rts, str and
+        sts, and so off the aggregates, prompt by prompt; they may become negative. Under MMI
+        alone. It makes informations of independent samples unbiased; atoms of short series keep
+        the bias of their minima, so compare with a null all the same; a sampled null is corrected
+        alike, the same-step null and what it is compared with are not. See
+        :mod:`synatlas.decompose.correction`.
 
     Returns
     -------
@@ -127,6 +136,7 @@ def phiid(
     choose(REDUNDANCIES, redundancy, "redundancy")
     way = choose(ESTIMATORS, estimator, "estimator")
     only = choose(ONLY, atoms, "atoms")
+    check_correction(correction, redundancy=redundancy, estimator=estimator)
     given = read_series(series)
     check_lag(lag, given.n_steps)
     facts = Facts(given.n_steps)
@@ -145,6 +155,8 @@ def phiid(
         history=_CALLS,
         only=only,
     )
+    if correction is not None:
+        engine = corrected(engine, correction)
     totals = total(windows, windows, [g.prompts for g in groups], engine, per_unit=False)
     dataset = _dataset(totals, given.units) if only == "all" else _extremes(totals, given.units)
     if chosen is not None:
@@ -166,6 +178,7 @@ def phiid(
         "atoms": atoms,
         "prompts": len(given.n_steps),
         **left.attrs,
+        "correction": "none" if correction is None else f"{correction}, {FITS[estimator]}",
     }
     return dataset
 
