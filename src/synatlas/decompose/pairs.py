@@ -272,15 +272,21 @@ def add_flagged(
         if part.size:
             some = Flagged(*(field[part] for field in cases))
             knowns, same, status = _resolved_rows(left, right, redundancy, some)
-            rows = np.stack([*KEPT[only].of(knowns), *same])
             np.add.at(tally, (status, where[part]), 1)
-            np.add.at(sums.pair.T, where[part], rows.T)
-            if sums.unit is not None:
-                np.add.at(sums.unit.transpose(0, 2, 1), (some.prompt, some.first), rows.T)
-                swapped = rows[swapped_rows(len(rows))]
-                np.add.at(sums.unit.transpose(0, 2, 1), (some.prompt, some.second), swapped.T)
+            add_rows(sums, np.stack([*KEPT[only].of(knowns), *same]), some, units)
     tally[0] = sums.pair[DEFINED] - tally[CODE["duplicate"]]
     return PairSums(pair=sums.pair, unit=sums.unit, tally=tally)
+
+
+def add_rows(
+    sums: PairSums, rows: Float[np.ndarray, "row case"], cases: Flagged, units: int
+) -> None:
+    """Add rows of single cases to the sums of their pairs and units, in place."""
+    np.add.at(sums.pair.T, pair_index(cases.first, cases.second, units), rows.T)
+    if sums.unit is not None:
+        unit, swapped = sums.unit.transpose(0, 2, 1), rows[swapped_rows(len(rows))]
+        np.add.at(unit, (cases.prompt, cases.first), rows.T)
+        np.add.at(unit, (cases.prompt, cases.second), swapped.T)
 
 
 class _Resolved(NamedTuple):
