@@ -12,6 +12,7 @@ those below the double's own limit from their windows on the CPU, as everywhere 
 depends on the device.
 """
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
@@ -54,6 +55,15 @@ class Accelerator(NamedTuple):
 
     device: str
     double: bool
+
+
+def accelerator_of(series: Any) -> Accelerator | None:
+    """The device of a torch tensor that lies on none of the CPU's; None for all other series."""
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(series, torch.Tensor) or series.device.type == "cpu":
+        return None
+    half = (torch.float32, torch.float16, torch.bfloat16)
+    return Accelerator(str(series.device), double=series.dtype not in half)
 
 
 class _Side(NamedTuple):

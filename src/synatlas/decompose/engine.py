@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from synatlas.decompose.accelerated import Accelerator
 from synatlas.decompose.estimators import ESTIMATORS, Engine, Estimator
 from synatlas.decompose.pairs import pair_count
 
@@ -54,15 +55,19 @@ def choose_engine(
     threads: int | None,
     history: History | None = None,
     only: str = "all",
+    accelerator: Accelerator | None = None,
 ) -> Engine:
     """Engine of a redundancy function for `passes` data sets (prompts, times surrogates).
 
     Without `history` the size of the work alone decides. `only` says what sums hold, see
     :data:`synatlas.decompose.pairs.KEPT`: ``"all"`` knowns, or the two ``"extremes"`` red-red and
-    syn-syn, which cost less.
+    syn-syn, which cost less. An `accelerator` is used wherever the redundancy function has an
+    engine for it.
     """
     cases = pair_count(units) * passes
     engines = estimator.engines[redundancy]
+    if accelerator is not None and engines.accelerated is not None:
+        return partial(engines.accelerated(accelerator), only=only)
     weighed = cases * _WEIGHED_BY // engines.compile_from
     repeated = history is not None and history.makes_compiled(weighed)
     engine = engines.plain

@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 from jaxtyping import Float
 
+from synatlas.decompose.accelerated import Accelerator, sum_accelerated
 from synatlas.decompose.pairs import PairSums, sum_pairs
 from synatlas.decompose.redundancy import ccs, ccs_compiled, mmi
 from synatlas.decompose.windows import Windows, gaussian_self_information, standardise
@@ -20,7 +21,7 @@ Engine = Callable[..., PairSums]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engines:
-    """Two implementations of one redundancy function, which agree within 1e-12 nat.
+    """Implementations of one redundancy function; the first two agree within 1e-12 nat.
 
     Parameters
     ----------
@@ -29,11 +30,13 @@ class Engines:
         second.
     compile_from : pair-prompts, over all surrogates, from which the compiled engine pays for its
         start: about a second to load and, once per machine, several to compile.
+    accelerated : the engine of a torch device; None where there is none.
     """
 
     plain: Engine
     compiled: Callable[[int], Engine]
     compile_from: int
+    accelerated: Callable[[Accelerator], Engine] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +76,10 @@ def _ccs_loop(threads: int) -> Engine:
 _CORRELATED: Final = MappingProxyType(
     {
         "mmi": Engines(
-            plain=partial(sum_pairs, redundancy=mmi), compiled=_tiles, compile_from=8_000_000
+            plain=partial(sum_pairs, redundancy=mmi),
+            compiled=_tiles,
+            compile_from=8_000_000,
+            accelerated=lambda accelerator: partial(sum_accelerated, accelerator=accelerator),
         ),
         "ccs": Engines(
             plain=partial(sum_pairs, redundancy=ccs), compiled=_ccs_loop, compile_from=100_000

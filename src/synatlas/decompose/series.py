@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from synatlas.axes import FUTURE, PAIR, PAST, ROLES
+from synatlas.decompose.accelerated import accelerator_of
 from synatlas.decompose.atoms import STATUS
 from synatlas.decompose.blas import one_blas_thread
 from synatlas.decompose.correction import FITS, check_correction, corrected
@@ -114,6 +115,9 @@ def phiid(
     Large or repeated work is compiled: calls of 4,096 pair-prompts or more once earlier ones came
     to 250,000, which then take a tenth of the time. Both ways agree within 1e-12 nat.
 
+    A torch tensor on a GPU is decomposed there under MMI: in double precision where it has it,
+    within 1e-9 nat of the CPU, else in single precision, within 1e-5.
+
     Raises
     ------
     ConfigError
@@ -154,6 +158,7 @@ def phiid(
         threads=None,
         history=_CALLS,
         only=only,
+        accelerator=accelerator_of(series),
     )
     if correction is not None:
         engine = corrected(engine, correction)
