@@ -127,6 +127,26 @@ def test_means_over_steps_are_the_unit_atoms_of_decompose(redundancy):
     assert np.array_equal(found["category"], recording["category"])
 
 
+@pytest.mark.parametrize("nuisance", [("trend", "position"), ("trend", "differences")])
+def test_nuisances_are_taken_out_of_all_prompts_and_steps_keep_their_numbers(nuisance):
+    rng = np.random.default_rng(6)
+    recording = recording_of(np.stack([var_series(rng, 40, 5) for _ in range(4)]))
+    recording.attrs["alignment"] = "producing"
+    atoms = decompose(recording, nulls=(), nuisance=nuisance)["unit_atom"]
+    found = local_units(recording, prompts=[2, 0], nuisance=nuisance)
+    assert found["prompt"].values.tolist() == ["p02", "p00"]
+    mean = found["local"].sel(atom="sts").mean("step")
+    expected = atoms.sel(past="syn", future="syn").isel(prompt=[2, 0])
+    assert np.allclose(mean, expected, rtol=0, atol=1e-11)
+    assert found["step"].values.tolist() == list(range(1 + ("differences" in nuisance), 40))
+    pairs = local_phiid(recording, [(0, 1)], nuisance=nuisance)
+    assert np.array_equal(pairs["step"], found["step"])
+    other = local_phiid(recording, [(0, k) for k in (1, 2, 3, 4)], nuisance=nuisance)["atom"]
+    first = other.sel(past="syn", future="syn").mean("pair")
+    got = local_units(recording, nuisance=nuisance)["local"].sel(atom="sts", unit="L00H00")
+    assert np.allclose(first, got.transpose("prompt", "step"), rtol=0, atol=1e-11)
+
+
 def test_a_single_matrix_has_no_prompts_and_stays_as_it_is():
     series = var_series(np.random.default_rng(5), 30, 3)
     before = series.copy()
@@ -147,6 +167,12 @@ def test_bad_pairs_are_refused(pairs):
 def test_unknown_atoms_are_refused(atoms):
     with pytest.raises(ConfigError, match="sts"):
         local_units(np.random.default_rng(0).normal(size=(20, 3)), atoms=atoms)
+
+
+@pytest.mark.parametrize("prompts", [[], [1], [-1]])
+def test_prompts_that_are_not_there_are_refused(prompts):
+    with pytest.raises(ConfigError, match="prompts"):
+        local_units(np.random.default_rng(0).normal(size=(20, 3)), prompts=prompts)
 
 
 def test_results_beyond_memory_are_refused_before_they_are_made():

@@ -25,6 +25,7 @@ from synatlas.decompose.estimators import ESTIMATORS
 from synatlas.decompose.gaussian import Correlations, Informations, variances
 from synatlas.decompose.groups import group_by_length
 from synatlas.decompose.lattice import moebius
+from synatlas.decompose.nuisance import Facts, check_nuisance, facts_of, remove
 from synatlas.decompose.options import check_lag, choose
 from synatlas.decompose.pairs import LEAST_PIVOT
 from synatlas.decompose.pointwise import local_changes, local_informations
@@ -32,6 +33,7 @@ from synatlas.decompose.reading import Series, read_series, read_tuples
 from synatlas.decompose.singular import resolve
 from synatlas.decompose.windows import CODE, LEAST_SAMPLES, Windows
 from synatlas.errors import ConfigError
+from synatlas.record.recording import RECORDING
 
 #: Values of a result beyond which it is refused: four gigabytes.
 MOST_VALUES: Final = 2**29
@@ -155,6 +157,7 @@ def local_phiid(
     lag: int = 1,
     redundancy: str = "mmi",
     estimator: str = "gaussian",
+    nuisance: Sequence[str] = (),
 ) -> xr.Dataset:
     """Sixteen atoms of chosen pairs at every step, in nats; their means are those of `phiid`.
 
@@ -175,8 +178,8 @@ def local_phiid(
         ``"mmi"``: the local series of that information whose mean over the prompt is least; at
         a tie the second, and for the redundancy of pasts and futures the first, as in the
         reference code [2]_. ``"ccs"``: common change in surprisal of the sample itself [3]_.
-    estimator
-        As for `phiid`.
+    estimator, nuisance
+        As for `phiid`; of a Recording, nuisances of tokens can be taken out too.
 
     Returns
     -------
@@ -211,8 +214,7 @@ def local_phiid(
     """
     rule = choose(RULES, redundancy, "redundancy")
     way = choose(ESTIMATORS, estimator, "estimator")
-    given = read_series(series)
-    check_lag(lag, given.n_steps)
+    given, begin = read_for_local(series, lag, nuisance)
     first, second = _read_pairs(pairs, given.units)
     shape = (len(given.n_steps), first.size, given.values.shape[1] - lag, 16)
     _check_shape(shape)
@@ -227,8 +229,36 @@ def local_phiid(
             place = (group.prompts[some.prompt], np.arange(cases.prompt.size)[part] % first.size)
             status[place] = found.status
             atom[(*place, slice(windows.shape[2]))] = np.stack(found.atoms, axis=-1)
-    attrs = {"lag": lag, "redundancy": redundancy, "estimator": estimator}
-    return _dataset(given, first, second, atom, status).assign_attrs(attrs)
+    found = _dataset(given, first, second, atom, status)
+    found[STEP] = step_coordinate(begin, shape[2])
+    return found.assign_attrs(local_attrs(lag, redundancy, estimator, nuisance))
+
+
+class Prepared(NamedTuple):
+    """Series without nuisances, and the step of the first future."""
+
+    given: Series
+    begin: int
+
+
+def read_for_local(series: Any, lag: int, nuisance: Sequence[str]) -> Prepared:
+    """Read series of any kind and take out nuisances, those of tokens from a Recording."""
+    given = read_series(series)
+    check_lag(lag, given.n_steps)
+    recorded = isinstance(series, xr.Dataset) and series.attrs.get("schema") == RECORDING.name
+    facts = facts_of(series) if recorded else Facts(given.n_steps)
+    left = remove(given.values, nuisance, facts, lag=lag)
+    # The first of the differences is that of the second step.
+    begin = lag + given.values.shape[1] - left.values.shape[1]
+    return Prepared(given._replace(values=left.values, n_steps=left.n_steps), begin)
+
+
+def local_attrs(
+    lag: int, redundancy: str, estimator: str, nuisance: Sequence[str]
+) -> dict[str, str | int]:
+    """How local atoms were made."""
+    names = ", ".join(check_nuisance(nuisance)) or "none"
+    return {"lag": lag, "redundancy": redundancy, "estimator": estimator, "nuisance": names}
 
 
 def _every(prompts: int, first: np.ndarray, second: np.ndarray) -> Cases:
@@ -245,7 +275,6 @@ def _dataset(
     lead = () if given.prompts is None else (PROMPT,)
     if given.prompts is None:
         atom, status = atom[0], status[0]
-    steps = atom.shape[-2]
     flags = {
         "units": "1",
         "long_name": "why a pair is undefined",
@@ -262,7 +291,6 @@ def _dataset(
         coords={
             "unit_a": (PAIR, names[first]),
             "unit_b": (PAIR, names[second]),
-            STEP: step_coordinate(steps, given.values.shape[1] - steps),
             PAST: list(ROLES),
             FUTURE: list(ROLES),
             **({} if given.prompts is None else {PROMPT: list(given.prompts)}),
@@ -270,10 +298,10 @@ def _dataset(
     )
 
 
-def step_coordinate(steps: int, lag: int) -> xr.Variable:
+def step_coordinate(begin: int, count: int) -> xr.Variable:
     """Coordinate of local values: the step of the future."""
     named = {"long_name": "step of the future", "units": "1"}
-    return xr.Variable((STEP,), np.arange(lag, lag + steps), named)
+    return xr.Variable((STEP,), np.arange(begin, begin + count), named)
 
 
 def _read_pairs(

@@ -13,15 +13,25 @@ from synatlas.decompose.blas import one_blas_thread
 from synatlas.decompose.estimators import ESTIMATORS
 from synatlas.decompose.groups import group_by_length
 from synatlas.decompose.lattice import SWAP
-from synatlas.decompose.local import RULES, Cases, Rule, local_atoms, step_coordinate
-from synatlas.decompose.options import check_lag, choose
+from synatlas.decompose.local import (
+    RULES,
+    Cases,
+    Rule,
+    local_atoms,
+    local_attrs,
+    read_for_local,
+    step_coordinate,
+)
+from synatlas.decompose.options import choose
 from synatlas.decompose.quadratic import Tile, sum_over_partners
-from synatlas.decompose.reading import read_series
 from synatlas.decompose.windows import Windows
 from synatlas.errors import ConfigError
 
 #: Dimension of the atoms that were asked for.
 ATOM: Final = "atom"
+
+_LOCAL: Final = {"units": "nat", "long_name": "local atom, mean over partners"}
+_PARTNERS: Final = {"units": "1", "long_name": "partners whose pair is defined"}
 
 #: Units, and partners, at a time.
 _SIDE: Final = 64
@@ -32,9 +42,11 @@ def local_units(
     series: Any,
     *,
     atoms: Sequence[str] = ("sts", "rtr"),
+    prompts: Sequence[int] | None = None,
     lag: int = 1,
     redundancy: str = "mmi",
     estimator: str = "gaussian",
+    nuisance: Sequence[str] = (),
 ) -> xr.Dataset:
     """Atoms of every unit at every step: local atoms averaged over its partners, in nats.
 
@@ -49,7 +61,9 @@ def local_units(
     atoms
         Short names of atoms, past before future: ``"sts"`` is synergy, ``"rtr"`` redundancy; of a
         unit, ``x`` is the unit itself and ``y`` its partners.
-    lag, redundancy, estimator
+    prompts
+        Positions of the prompts to return; all where None. Nuisances are fitted over all.
+    lag, redundancy, estimator, nuisance
         As for :func:`synatlas.decompose.local.local_phiid`. Of two informations that tie exactly,
         either may be taken.
 
@@ -77,46 +91,59 @@ def local_units(
     rule = choose(RULES, redundancy, "redundancy")
     way = choose(ESTIMATORS, estimator, "estimator")
     cells = _cells(atoms)
-    given = read_series(series)
-    check_lag(lag, given.n_steps)
-    prompts, steps, units = given.values.shape
-    local = np.full((len(cells), prompts, units, steps - lag), np.nan)
-    partners = np.zeros((prompts, units), dtype=np.int32)
-    for group in group_by_length(given.values, given.n_steps):
+    given, begin = read_for_local(series, lag, nuisance)
+    chosen = _positions(prompts, len(given.n_steps))
+    labels = None if given.prompts is None else np.array(given.prompts)[chosen]
+    values, n_steps = given.values[chosen], given.n_steps[chosen]
+    count, steps, units = values.shape
+    local = np.full((len(cells), count, units, steps - lag), np.nan)
+    partners = np.zeros((count, units), dtype=np.int32)
+    for group in group_by_length(values, n_steps):
         windows = way.windows(group.series, lag)
         if redundancy == "mmi":
-            total, count = _by_products(windows, cells, rule)
+            total, defined = _by_products(windows, cells, rule)
         else:
-            total, count = _by_pairs(windows, cells, rule, _all_cases(windows))
+            total, defined = _by_pairs(windows, cells, rule, _all_cases(windows))
         with np.errstate(divide="ignore", invalid="ignore"):
-            local[:, group.prompts, :, : windows.shape[2]] = total / count[..., None]
-        partners[group.prompts] = count
-    lead = () if given.prompts is None else (PROMPT,)
-    values = local.transpose(0, 1, 3, 2)
-    nat = {"units": "nat", "long_name": "local atom, mean over partners"}
-    defined = {"units": "1", "long_name": "partners whose pair is defined"}
-    return xr.Dataset(
+            local[:, group.prompts, :, : windows.shape[2]] = total / defined[..., None]
+        partners[group.prompts] = defined
+    found = xr.Dataset(
         {
-            "local": ((ATOM, *lead, STEP, UNIT), values if lead else values[:, 0], nat),
-            "partners": ((*lead, UNIT), partners if lead else partners[0], defined),
+            "local": ((ATOM, PROMPT, STEP, UNIT), local.transpose(0, 1, 3, 2), _LOCAL),
+            "partners": ((PROMPT, UNIT), partners, _PARTNERS),
         },
         coords={
             ATOM: list(atoms),
-            STEP: step_coordinate(steps - lag, lag),
+            STEP: step_coordinate(begin, steps - lag),
             UNIT: list(given.units),
-            **({PROMPT: list(given.prompts)} if given.prompts is not None else {}),
-            **_kept(series),
+            **({} if labels is None else {PROMPT: labels}),
+            **_kept(series, chosen),
         },
-        attrs={"lag": lag, "redundancy": redundancy, "estimator": estimator},
+        attrs=local_attrs(lag, redundancy, estimator, nuisance),
     )
+    return found.isel(prompt=0) if labels is None else found
 
 
-def _kept(series: Any) -> dict[str, Any]:
+def _positions(prompts: Sequence[int] | None, count: int) -> Int[np.ndarray, " prompt"]:
+    if prompts is None:
+        return np.arange(count)
+    chosen = np.array(prompts, dtype=np.int64)
+    if chosen.size == 0 or chosen.min() < 0 or chosen.max() >= count:
+        raise ConfigError(
+            given=f"prompts {list(prompts)!r}",
+            expected=f"positions from 0 to {count - 1}",
+            remedy="pass for example prompts=[0], or None for all",
+        )
+    return chosen
+
+
+def _kept(series: Any, chosen: Any) -> dict[str, Any]:
     """Further labels of a Recording's units and prompts."""
-    if not isinstance(series, xr.Dataset):
+    if not isinstance(series, xr.Dataset) or PROMPT not in series.dims:
         return {}
+    some = series.isel(prompt=chosen)
     wanted = ("layer", "index", "kind", "kv_group", "category")
-    return {name: series[name].variable for name in wanted if name in series.coords}
+    return {name: some[name].variable for name in wanted if name in some.coords}
 
 
 def _cells(atoms: Sequence[str]) -> tuple[int, ...]:
