@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from synatlas.models.load import load as load
     from synatlas.rank.rank import rank as rank
     from synatlas.rank.score import rank_units as rank_units
+    from synatlas.rank.topology import topology as topology
     from synatlas.record.record import record as record
     from synatlas.record.record import replay as replay
     from synatlas.report.page import report as report
@@ -38,6 +39,7 @@ _PUBLIC = {
     "decompose": "synatlas.decompose.pipeline:decompose",
     "rank_units": "synatlas.rank.score:rank_units",
     "rank": "synatlas.rank.rank:rank",
+    "topology": "synatlas.rank.topology:topology",
     "report": "synatlas.report.page:report",
     "save": "synatlas.artifact:save",
     "open": "synatlas.artifact:open_artifact",

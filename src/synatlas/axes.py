@@ -56,6 +56,8 @@ GLOSSARY: Final = MappingProxyType(
         "core": "units that pass every control; the rule is stated where it is used",
         "null": "what the same pipeline yields when one named dependence is removed",
         "excess": "a quantity minus its null",
+        "gateway": "unit whose synergy spreads over more layers, by rank, than its redundancy",
+        "broadcaster": "unit whose redundancy spreads over more layers, by rank, than its synergy",
         "integration": "pooled revised Phi minus its same-step null, mean over partners, in nats",
     }
 )

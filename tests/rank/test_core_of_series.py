@@ -43,7 +43,7 @@ def atlas_of(kind: str, seed: int) -> xr.Dataset:
     # CCS synergy of independent series is negative, which alone would keep the core empty:
     # here it passes, so that the other controls are what is tested.
     atoms["unit_atom_ccs"] = np.abs(atoms["unit_atom"])
-    return rank(atoms, seed=seed, bootstrap=100)
+    return rank(atoms, seed=seed, bootstrap=100, graph_draws=0)
 
 
 INDEPENDENT = ("constant", "arch over depth", "varies jointly over prompts")

@@ -23,7 +23,7 @@ def verdict(atlas: xr.Dataset) -> Verdict:
 
 
 def judged(*, bootstrap: int = 200, **options: object) -> Verdict:
-    return verdict(rank(make_atoms(**options), bootstrap=bootstrap))  # type: ignore[arg-type]
+    return verdict(rank(make_atoms(**options), bootstrap=bootstrap, graph_draws=0))  # type: ignore[arg-type]
 
 
 def test_planted_synergy_is_a_core_and_exactly_it() -> None:
@@ -31,6 +31,7 @@ def test_planted_synergy_is_a_core_and_exactly_it() -> None:
     atlas = rank(
         make_atoms(synergy=synergy, excess=PLANTED, integration=PLANTED, synergy_ccs=synergy / 4),
         bootstrap=200,
+        graph_draws=0,
     )
     found = verdict(atlas)
     assert (atlas.core.values == CORE_UNITS).all()
@@ -50,7 +51,9 @@ def test_autocorrelation_alone_is_not_a_core_however_it_arches() -> None:
     """Synergy follows self-information exactly, with no excess: the published arch is there."""
     own = arch(10, 4, 0.02, 0.08)
     atlas = rank(
-        make_atoms(synergy=2 * own, self_information=own, synergy_ccs=-0.01), bootstrap=200
+        make_atoms(synergy=2 * own, self_information=own, synergy_ccs=-0.01),
+        bootstrap=200,
+        graph_draws=0,
     )
     found = verdict(atlas)
     published = found.finding("published_profile")
@@ -130,7 +133,7 @@ def test_a_missing_ingredient_is_never_silently_passed(options: dict, said: str)
 def test_an_excess_over_one_null_alone_is_no_core() -> None:
     atoms = make_atoms(excess=PLANTED, integration=PLANTED)
     atoms["null_observed"][1] -= 0.01
-    atlas = rank(atoms, bootstrap=200)
+    atlas = rank(atoms, bootstrap=200, graph_draws=0)
     assert (atlas.core == 0).all()
     assert verdict(atlas).finding("synergy_over_cross_prompt").holds == "yes"
     assert verdict(atlas).finding("synergy_over_window_shift").holds == "no"
@@ -187,7 +190,7 @@ def random_atlases(like: xr.Dataset, count: int, effect: np.ndarray) -> list[xr.
 
 
 def test_random_weights_need_a_band_and_then_decide() -> None:
-    trained = rank(make_atoms(synergy=arch(10, 4, 0.03, 0.06)), bootstrap=100)
+    trained = rank(make_atoms(synergy=arch(10, 4, 0.03, 0.06)), bootstrap=100, graph_draws=0)
     flat = random_atlases(trained, 60, np.full(10, 20.0))
     few = judge(trained, random_init=flat[:19]).finding("random_weights")
     assert few.holds == "cannot tell"
@@ -205,21 +208,24 @@ def test_random_weights_need_a_band_and_then_decide() -> None:
 
 
 def test_random_weights_of_another_architecture_are_refused() -> None:
-    other = rank(make_atoms(layers=9), bootstrap=40)
+    other = rank(make_atoms(layers=9), bootstrap=40, graph_draws=0)
     with pytest.raises(ConfigError, match="36 units"):
-        rank(make_atoms(), bootstrap=40, random_init=[other])
+        rank(make_atoms(), bootstrap=40, graph_draws=0, random_init=[other])
 
 
 def test_random_weights_are_part_of_the_fingerprint() -> None:
     atoms = make_atoms()
-    other = rank(make_atoms(seed=3), bootstrap=40)
-    alone, beside = rank(atoms, bootstrap=40), rank(atoms, bootstrap=40, random_init=[other])
+    other = rank(make_atoms(seed=3), bootstrap=40, graph_draws=0)
+    alone, beside = (
+        rank(atoms, bootstrap=40, graph_draws=0),
+        rank(atoms, bootstrap=40, graph_draws=0, random_init=[other]),
+    )
     assert alone.attrs["fingerprint"] != beside.attrs["fingerprint"]
     assert verdict(beside).finding("random_weights").numbers["seeds"] == 1
 
 
 def test_the_verdict_is_json_with_null_for_what_is_undefined() -> None:
-    atlas = rank(make_atoms(prompts=1, layers=2), bootstrap=40)
+    atlas = rank(make_atoms(prompts=1, layers=2), bootstrap=40, graph_draws=0)
     stored = json.loads(atlas.attrs["verdict"])
     assert stored["findings"][0].keys() == {"name", "claim", "holds", "numbers", "why"}
     numbers = [v for f in stored["findings"] for v in f["numbers"].values()]

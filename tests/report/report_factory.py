@@ -12,6 +12,8 @@ from synatlas.artifact import Schema, Variable, finish
 from synatlas.axes import ROLES, unit_label
 from synatlas.decompose.atoms import ATOMS
 from synatlas.rank.atlas import ATLAS
+from synatlas.rank.graph_nulls import GRAPH_NULLS
+from synatlas.rank.topology import GRAPHS, MEASURES, WEIGHTINGS
 from synatlas.record.recording import RECORDING
 
 SCORES = (
@@ -92,6 +94,10 @@ def _sizes(world: World) -> dict[str, int]:
         "ci_bound": 2,
         "surrogate": 3,
         "bootstrap": 3,
+        "graph": len(GRAPHS),
+        "graph_null": len(GRAPH_NULLS),
+        "weighting": len(WEIGHTINGS),
+        "measure": len(MEASURES),
     }
 
 
@@ -118,6 +124,10 @@ def _values(world: World) -> dict[str, Any]:
         "null": list(world.nulls),
         "depth": np.arange(world.layers) / max(world.layers - 1, 1),
         "ci_bound": ["lower", "upper"],
+        "graph": list(GRAPHS),
+        "graph_null": list(GRAPH_NULLS),
+        "weighting": list(WEIGHTINGS),
+        "measure": list(MEASURES),
         "control": ["self_information", "same_step_correlation"],
         "n_steps": np.full(len(world.prompts), 12, dtype="i4"),
         "null_accepted": np.array([1] + [0] * 9, dtype="i1")[: len(world.nulls)],
@@ -199,6 +209,7 @@ def atlas(world: World) -> xr.Dataset:
     mean = synergy.reshape(world.layers, -1).mean(axis=1)
     own["profile_null"] = np.array([mean * (0.95 + 0.1 * i) for i in range(len(world.nulls))])
     made = _make(ATLAS, world, own)
+    made["topology_null"].loc[{"graph": "autocorrelation_baseline"}] = np.nan
     made.attrs |= {
         "ci_prob": 0.95,
         "seed": 0,

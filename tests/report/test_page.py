@@ -17,6 +17,7 @@ from report_factory import VERDICT, WARNINGS, World
 
 from synatlas.errors import ArtifactError, RunFolderError
 from synatlas.report.page import REFERENCES, report
+from synatlas.report.tables import topology_counts
 
 LIMIT = 6_000_000
 #: Fewer figures, for tests that are about something else.
@@ -49,12 +50,39 @@ def test_verdict_comes_first_and_is_the_atlas_verdict(page: Element) -> None:
 
 def test_sections_stand_in_the_order_of_the_design(page: Element) -> None:
     assert [section.attrs["id"] for section in page.find("section")] == [
-        "verdict", "profiles", "units", "pairs", "scatters", "categories", "nulls", "core",
-        "prompts", "settings", "glossary", "references",
+        "verdict", "profiles", "units", "pairs", "topology", "scatters", "categories", "nulls",
+        "core", "prompts", "settings", "glossary", "references",
     ]  # fmt: skip
     targets = {link.attrs["href"] for link in page.only("nav").find("a")}
     ids = {"#" + element.attrs["id"] for element in page.walk() if "id" in element.attrs}
     assert targets <= ids
+
+
+def test_topology_of_both_graphs_stands_beside_its_nulls(page: Element) -> None:
+    atlas = artifacts.atlas(World())
+    table = page.only("section", name="topology").only("table")
+    head = [cell.text for cell in table.only("thead").find("th")]
+    rows = [[cell.text for cell in row.children] for row in table.only("tbody").find("tr")]
+    # Dividing the weights changes efficiency alone, so the other rows would stand there twice.
+    assert [row[1] for row in rows].count("normalised") == 1
+    assert len(rows) == 9
+    (row,) = [row for row in rows if row[:2] == ["modularity", "density matched"]]
+    at = atlas.sel(measure="modularity", weighting="density_matched", graph="redundancy")
+    assert row[head.index("redundancy")] == f"{at.topology.item():.3g}"
+    null = at.sel(graph_null="strengths_kept")
+    mean, z, p = (f"{null[f'topology_{name}'].item():.3g}" for name in ("null", "z", "p"))
+    assert row[head.index("redundancy, strengths kept")] == f"{mean} (z {z}, p {p})"
+    assert head[-1] == "autocorrelation baseline"
+
+
+def test_what_a_graph_leaves_out_is_said() -> None:
+    atlas = artifacts.atlas(World())
+    atlas["graph_undefined"][:] = 23
+    atlas["graph_negative"][1] = 4
+    told = topology_counts(atlas)
+    assert "23 pairs without a value have none" in told
+    assert "4 negative values of redundancy count as no edge" in told
+    assert "synergy count" not in told
 
 
 def test_nothing_is_loaded_from_anywhere(page: Element) -> None:

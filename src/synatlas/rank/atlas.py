@@ -5,6 +5,7 @@ from types import MappingProxyType
 
 from synatlas.artifact import Schema, Variable
 from synatlas.inference import P_COUNTED, P_STUDENT, P_UNRESOLVED
+from synatlas.rank import topology
 from synatlas.rank.controls import CORE, NOT_ASSESSABLE, OUTSIDE
 
 
@@ -50,7 +51,7 @@ def _score(long_name: str, *tail: str, units: str = "1") -> Variable:
 #: Pooled scores (integration ...) exist for all prompts together: no split_half, no categories.
 ATLAS = Schema(
     name="atlas",
-    version=1,
+    version=2,
     variables={
         "synergy": _unit("nat", "synergy (sts), mean over prompts and partners"),
         "redundancy": _unit("nat", "redundancy (rtr), mean over prompts and partners"),
@@ -142,6 +143,7 @@ ATLAS = Schema(
         "split_half": _score("Spearman correlation of the score between halves of the prompts"),
         "partial_correlation": _score("partial Spearman correlation with the control", "control"),
         "correlation": _score("Spearman correlation with the control", "control"),
+        **topology.VARIABLES,
     },
     coords={
         "unit": Variable(dims=("unit",), dtype="str", units="", long_name="unit label"),
@@ -156,6 +158,7 @@ ATLAS = Schema(
         "ci_bound": Variable(dims=("ci_bound",), dtype="str", units="", long_name="bound"),
         "control": Variable(dims=("control",), dtype="str", units="", long_name="control"),
         "category": Variable(dims=("category",), dtype="str", units="", long_name="category"),
+        **topology.COORDS,
     },
     # verdict: JSON, see synatlas.rank.verdict. warnings: JSON list of sentences.
     # core_missing: JSON list of what the call of the core lacks; empty where it was made.
@@ -166,6 +169,8 @@ ATLAS = Schema(
         "seed",
         "bootstrap",
         "ci_prob",
+        "topology_draws",
+        "topology_density",
         "core_missing",
         "verdict",
         "warnings",

@@ -28,6 +28,7 @@ from synatlas.rank.controls import (
 )
 from synatlas.rank.profile import Shape, layer_means, order_p, shape_of
 from synatlas.rank.resampling import Pooled, Resampled, resample, split_half
+from synatlas.rank.topology import topology
 from synatlas.rank.unit_scores import (
     pooled_draws,
     pooled_scores,
@@ -62,6 +63,7 @@ def rank(
     seed: int = 0,
     bootstrap: int = 1000,
     ci_prob: float = 0.95,
+    graph_draws: int = 100,
     random_init: Sequence[xr.Dataset] = (),
     progress: Callable[[str, int, int], None] = silent,
 ) -> xr.Dataset:
@@ -73,6 +75,7 @@ def rank(
     seed : seed of every resampling, from 0.
     bootstrap : bootstrap samples of the prompts.
     ci_prob : coverage of every interval, between 0 and 1.
+    graph_draws : graphs of chance for the topology, see :func:`synatlas.topology`.
     random_init : atlases of the same architecture with random weights, one per seed; 20 or more
         give a band for the profile.
     progress : called as resampling advances.
@@ -81,7 +84,8 @@ def rank(
     -------
     xarray.Dataset
         An Atlas: scores and ranks per unit, synergy against every null, integration, the core,
-        profiles over depth with their shape, correlations with controls; attribute ``verdict``
+        profiles over depth with their shape, correlations with controls, the topology of the
+        synergy and redundancy graphs; attribute ``verdict``
         is JSON (see :mod:`synatlas.rank.verdict`), ``warnings`` a JSON list.
 
     Raises
@@ -125,9 +129,16 @@ def rank(
         percentile_interval(resampled.rank, ci_prob),
     )
     parts |= _core_part(parts, tests, resampled, assessable=not missing)
-    dataset = xr.Dataset(parts, coords=_coords(atoms, tests, units))
-    config = {"seed": int(seed), "bootstrap": int(bootstrap), "ci_prob": float(ci_prob)}
+    graphs = topology(atoms, seed=seed, draws=graph_draws, progress=progress)
+    dataset = xr.Dataset(parts, coords=_coords(atoms, tests, units)).merge(graphs)
+    config = {
+        "seed": int(seed),
+        "bootstrap": int(bootstrap),
+        "ci_prob": float(ci_prob),
+        "graph_draws": int(graph_draws),
+    }
     dataset.attrs = {
+        **graphs.attrs,
         **{name: atoms.attrs[name] for name in ("model", "model_revision", "n_layers")},
         **config,
         "core_missing": json.dumps(missing),

@@ -52,6 +52,16 @@ REFERENCES: Final = (
         "https://doi.org/10.1038/s41593-022-01070-0",
     ),
     (
+        "Luppi et al. (2024): A synergistic workspace for human consciousness revealed by"
+        " integrated information decomposition",
+        "https://doi.org/10.7554/eLife.88173",
+    ),
+    (
+        "Rubinov, Sporns (2010): Complex network measures of brain connectivity: uses and"
+        " interpretations",
+        "https://doi.org/10.1016/j.neuroimage.2009.10.003",
+    ),
+    (
         "Simonsohn (2018): Two lines: a valid alternative to the invalid testing of U-shaped"
         " relationships with quadratic regressions",
         "https://doi.org/10.1177/2515245918805755",
@@ -159,6 +169,8 @@ def render(artifacts: Mapping[str, xr.Dataset], settings: Mapping[str, object]) 
         "scatters": plots.scatters(atlas),
         "null_plot": plots.null_plot(atlas),
         "null_table": tables.null_table(atlas),
+        "topology_table": tables.topology_table(atlas),
+        "topology_counts": tables.topology_counts(atlas),
         "shape_table": tables.shape_table(atlas),
         "categories": plots.category_plots(atlas),
         "core_table": tables.core_table(atlas),

@@ -143,6 +143,68 @@ def null_table(atlas: xr.Dataset) -> Table:
     )
 
 
+def topology_table(atlas: xr.Dataset) -> Table:
+    """Measures of every graph beside its nulls; a null's cell holds its mean, z and p."""
+    graphs, nulls = (atlas[dim].values.tolist() for dim in ("graph", "graph_null"))
+    # Dividing all weights by one number changes efficiency alone.
+    shown = [
+        (measure, weighting)
+        for weighting in atlas["weighting"].values.tolist()
+        for measure in atlas["measure"].values.tolist()
+        if weighting != "normalised" or measure == "efficiency"
+    ]
+    tested = [g for g in graphs if atlas["topology_null"].sel(graph=g).notnull().any()]
+    columns, rows = ["measure", "weights"], []
+    for graph in graphs:
+        columns.append(_spoken(graph))
+        if graph in tested:
+            columns += [f"{_spoken(graph)}, {_spoken(null)}" for null in nulls]
+    for measure, weighting in shown:
+        at = atlas.sel(measure=measure, weighting=weighting)
+        row = [_spoken(measure), _spoken(weighting)]
+        for graph in graphs:
+            here = at.sel(graph=graph)
+            row.append(number(here["topology"].item()))
+            if graph in tested:
+                row += [_null_cell(here.sel(graph_null=null)) for null in nulls]
+        rows.append(tuple(row))
+    return Table(
+        label="Topology of the graphs of pairs",
+        columns=tuple(columns),
+        rows=tuple(rows),
+        text_columns=2,
+    )
+
+
+def _null_cell(at: xr.Dataset) -> str:
+    mean, z, p = (number(at[f"topology_{name}"].item()) for name in ("null", "z", "p"))
+    return f"{mean} (z {z}, p {p})"
+
+
+def _spoken(name: object) -> str:
+    return visible(name).replace("_", " ")
+
+
+def topology_counts(atlas: xr.Dataset) -> str:
+    """How many nodes and edges the graphs have, and what is missing from them, as a sentence."""
+    edges = atlas["graph_edges"].sel(graph="synergy")
+    raw, matched = (int(edges.sel(weighting=w).item()) for w in ("raw", "density_matched"))
+    parts = [
+        f"{number(raw)} pairs have an edge in the synergy graph, {number(matched)} in each"
+        " density-matched one"
+    ]
+    undefined = int(atlas["graph_undefined"].max().item())
+    if undefined:
+        parts.append(f"{number(undefined)} pairs without a value have none")
+    negative = atlas["graph_negative"]
+    parts += [
+        f"{number(int(count))} negative values of {_spoken(graph)} count as no edge"
+        for graph, count in zip(negative["graph"].values, negative.values, strict=True)
+        if count
+    ]
+    return "; ".join(parts) + "."
+
+
 def core_table(atlas: xr.Dataset) -> Table:
     """Units that pass every control, those of greatest integration first."""
     integration = atlas["integration"].values
