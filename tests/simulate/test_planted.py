@@ -104,8 +104,12 @@ def past(i):
     return lambda x: x[..., i]
 
 
-def signs(i, j):
-    return lambda x: np.sign(x[..., i] * x[..., j])
+def signs(i, j, centre=0.0):
+    def term(x):
+        x = np.abs(x) - centre if centre else x
+        return np.sign(x[..., i] * x[..., j])
+
+    return term
 
 
 @pytest.mark.parametrize("plant", NONLINEAR)
@@ -116,8 +120,12 @@ def test_nonlinear_plants_are_seen_by_products_and_not_by_lines(plant):
     assert np.abs(linear[1:]).max() < 0.06
     assert linear[0] == pytest.approx(float(data.memory[one[0]]), abs=0.06)
     pair = one[1:3] if plant == "triplet" else one[:2]
-    coefficient = regression(data, one[0], [past(one[0]), past(one[1]), signs(*pair)])[2]
+    centre = 0.674 if plant == "envelope" else 0.0
+    terms = [past(one[0]), past(one[1]), signs(*pair), signs(*pair, centre)]
+    coefficient = regression(data, one[0], terms[:2] + terms[3:])[2]
     assert coefficient > 0.15
+    if plant == "envelope":
+        assert abs(regression(data, one[0], terms)[2]) < 0.03
     decoy = np.flatnonzero((data["set"] == 0).to_numpy())
     assert abs(regression(data, decoy[0], [past(decoy[0]), signs(*decoy[:2])])[1]) < 0.03
 

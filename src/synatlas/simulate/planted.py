@@ -13,6 +13,7 @@ coupled     they are M C + G, G of random signs and zero diagonal.
 parity      e is mixed with |z| s_i (s_j - s_k) / sqrt(2), s the signs of x, z normal; j and k
             are the next two units of the set.
 product     e is mixed with r_i (r_j - r_k) / sqrt(2), r = sqrt(3) (2 Phi(x) - 1).
+envelope    as parity, s the signs of |x| - 0.674: products of x and y hold little of it.
 triplet     e is mixed with |z| s_j s_k: a unit and one other hold nothing together.
 
 Linear plants have the memory and the same-step correlation of decoys exactly, and are stationary
@@ -28,7 +29,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import xarray as xr
 from jaxtyping import Bool, Float, Int
-from scipy.special import ndtr
+from scipy.special import ndtr, ndtri
 
 from synatlas.axes import UNIT
 from synatlas.errors import ConfigError
@@ -128,6 +129,12 @@ def product(past: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return _with_others(np.sqrt(3) * (2 * ndtr(past) - 1))
 
 
+def envelope(past: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Parity of who is far from zero, which a product of two values hardly shows."""
+    # Half of a normal variable's values are farther than this from zero.
+    return parity(np.abs(past) - ndtri(0.75), rng)
+
+
 def triplet(past: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Product of the signs of the next two units of the set, of random size."""
     sign = np.sign(past)
@@ -151,6 +158,7 @@ PLANTS: Final = MappingProxyType(
         "coupled": Plant(meaning="linear coupling", strength=0.12, cross=coupled),
         "parity": Plant(meaning="parity of two signs, own included", strength=0.6, drive=parity),
         "product": Plant(meaning="product of two values", strength=0.6, drive=product),
+        "envelope": Plant(meaning="parity of two sizes", strength=0.6, drive=envelope),
         "triplet": Plant(meaning="parity of two other signs", strength=0.6, drive=triplet),
     }
 )
