@@ -61,6 +61,9 @@ def test_contents(recording: xr.Dataset, model: LanguageModel) -> None:
         == greedy(model, [ids], tokens=16, stop_at_eos=False)[0]
     )
     assert recording["reply"].values[1] == model.tokenizer.decode(recording["token"].values[1])
+    ends = recording["token_end"].values
+    assert (np.diff(ends, axis=1) >= 0).all()
+    assert ends[:, -1].tolist() == [len(text) for text in recording["reply"].values]
     assert (recording["n_steps"] == 16).all()
     assert recording["kv_group"].values.tolist() == [0, 0, 1, 1] * 2
     assert recording.attrs["live_replay_error"] < 1e-5

@@ -24,6 +24,7 @@ from synatlas.record.asked import (
     row_prompts,
 )
 from synatlas.record.batches import Job, record_batches, replay_batches
+from synatlas.record.decoded import token_ends
 from synatlas.record.memory import rows_at_once
 from synatlas.record.recording import RECORDING, Labels, assemble
 from synatlas.record.replay import SELF_TEST_TOKENS, live_replay_error
@@ -322,13 +323,17 @@ def _labels(
     rendered: Sequence[str],
     replies: Sequence[Sequence[int]],
 ) -> Labels:
-    decoded = (model.tokenizer.decode(list(reply)) for reply in replies)
+    def decode(tokens: list[int]) -> str:
+        return storable(str(model.tokenizer.decode(tokens)))
+
+    texts = [decode(list(reply)) for reply in replies]
     return Labels(
         ids=[storable(i) for i in asked.ids],
         categories=[storable(c) for c in asked.categories],
         texts=[storable(t) for t in asked.texts],
         rendered=rendered,
-        replies=[storable(str(text)) for text in decoded],
+        replies=texts,
+        ends=[token_ends(decode, *both) for both in zip(replies, texts, strict=True)],
     )
 
 

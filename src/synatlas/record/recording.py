@@ -35,6 +35,13 @@ RECORDING = Schema(
             units="nat",
             long_name="log-probability of the token under the unmodified model",
         ),
+        "token_end": Variable(
+            dims=("prompt", "step"),
+            dtype="i4",
+            units="1",
+            long_name="characters of reply up to the end of the token, -1 from n_steps on",
+            required=False,
+        ),
         "prompt_token": Variable(
             dims=("prompt", "position"),
             dtype="i4",
@@ -96,13 +103,18 @@ RECORDING = Schema(
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Labels:
-    """Who each row is: ids, categories, and the texts before, as and after the model saw them."""
+    """Who each row is: ids, categories, and the texts before, as and after the model saw them.
+
+    `ends` says where in its reply each token ends, see
+    :func:`synatlas.record.decoded.token_ends`.
+    """
 
     ids: Sequence[str]
     categories: Sequence[str]
     texts: Sequence[str]
     rendered: Sequence[str]
     replies: Sequence[str]
+    ends: Sequence[Sequence[int]]
 
 
 def assemble(
@@ -137,6 +149,7 @@ def assemble(
             "activity": (("prompt", "step", "unit"), activity.astype(np.float32, copy=False)),
             "token": (("prompt", "step"), _filled(tokens, activity.shape[1])),
             "logprob": (("prompt", "step"), logprob.astype(np.float32, copy=False)),
+            "token_end": (("prompt", "step"), _filled(labels.ends, activity.shape[1])),
             "prompt_token": (("prompt", "position"), _filled(prompt_tokens, 1)),
             "n_steps": (("prompt",), n_steps),
         },
