@@ -81,7 +81,7 @@ def run(peer: str, job: Job, given: argparse.Namespace) -> Row | str:
         "redundancy": job.redundancy,
         "estimator": job.estimator,
         "phyid": given.phyid,
-        "warm": 12,
+        "warm": 5.0,
         "rounds": {"synatlas": 30, "hoi": 1}.get(peer, 3),
         "counted": len(every) if peer in WHOLE else 0,
     }
