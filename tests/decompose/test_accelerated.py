@@ -68,6 +68,24 @@ def test_sums_of_two_data_sets_are_the_plain_sums(double):
     assert_agree(found, sum_pairs(windows, other, mmi, per_unit=False), double)
 
 
+@pytest.mark.parametrize(
+    ("prompts", "units"), [(1, 2), (60, 64), (60, 1728), (3000, 300), (2, 9000)]
+)
+def test_blocks_hold_every_pair_once_and_bounded_memory(prompts, units):
+    """What is held at a time depends on the size of a block alone."""
+    start = 0
+    for block in accelerated._blocks(prompts, units):
+        assert block.start == start < block.stop
+        start, done = block.stop, 0
+        for chunk in block.chunks:
+            assert chunk.start == done < chunk.stop
+            done = chunk.stop
+            cases = (block.stop - block.start) * (units - block.start) * (done - chunk.start)
+            assert cases <= accelerated.CASES
+        assert done == prompts
+    assert start == units - 1
+
+
 @pytest.mark.parametrize("samples", [100, 2000])
 def test_single_precision_needs_its_pivot_rule(monkeypatch, samples):
     """With the rule within 1e-5 nat at any distance of two series; without it, not."""
