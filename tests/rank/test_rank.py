@@ -55,6 +55,17 @@ def test_scores_are_those_of_the_means(atoms: xr.Dataset, atlas: xr.Dataset) -> 
         assert score in atlas
 
 
+def test_shares_and_phi_are_scores_like_any_other(atlas: xr.Dataset) -> None:
+    assert atlas.synergy_per_tdmi.values == pytest.approx((atlas.synergy / atlas.tdmi).values)
+    share = (atlas.redundancy / atlas.tdmi).values
+    assert atlas.redundancy_per_tdmi.values == pytest.approx(share)
+    assert atlas.phi_wms.values == pytest.approx((atlas.phi_r - atlas.redundancy).values)
+    for score in ("synergy_per_tdmi", "redundancy_per_tdmi", "phi_wms"):
+        at = atlas.sel(score=score)
+        for name in ("profile", "profile_interval", "split_half", "correlation"):
+            assert np.isfinite(at[name]).all(), (score, name)
+
+
 def test_every_profile_is_the_layer_mean_inside_its_interval(atlas: xr.Dataset) -> None:
     interval = atlas.profile_interval
     for score in atlas.score.values:

@@ -17,6 +17,7 @@ def planted(prompts: int = 9, noise: float = 1.0, seed: int = 0) -> dict[str, np
     return {
         "synergy": level + noise * rng.standard_normal((prompts, 12)),
         "redundancy": 0.1 + 0.01 * rng.standard_normal((prompts, 12)),
+        "tdmi": 1.0 + 0.01 * rng.standard_normal((prompts, 12)),
         "synergy_ccs": 0.2 + 0.01 * rng.standard_normal((prompts, 12)),
     }
 

@@ -58,7 +58,12 @@ ATLAS = Schema(
         "tdmi": _unit("nat", "time-delayed mutual information, mean over prompts and partners"),
         "transfer": _unit("nat", "transfer (un1 to un2 and back), mean over prompts and partners"),
         "phi_r": _unit("nat", "revised Phi, mean over prompts and partners"),
+        "phi_wms": _unit("nat", "TDMI less both self-informations: revised Phi minus redundancy"),
         "balance": _unit("1", "synergy / (synergy + redundancy)"),
+        "synergy_per_tdmi": _unit("1", "mean synergy / mean tdmi; NaN where tdmi is not positive"),
+        "redundancy_per_tdmi": _unit(
+            "1", "mean redundancy / mean tdmi; NaN where tdmi is not positive"
+        ),
         "synergy_ccs": _unit("nat", "synergy under CCS redundancy", required=False),
         "self_information": _unit("nat", "information of a series about itself one lag later"),
         "autocorrelation_baseline": _unit(

@@ -6,30 +6,46 @@ from typing import Final
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from synatlas.axes import ATOM_LABELS, ROLES
 from synatlas.inference import weighted_mean
 from synatlas.rank.score import difference_of_ranks, rank_of_difference
 
 
-def _mask(*atoms: str) -> Bool[np.ndarray, "past future"]:
-    grid = np.zeros((4, 4), dtype=bool)
-    for name in atoms:
-        past, future = ATOM_LABELS[name]
-        grid[ROLES.index(past), ROLES.index(future)] = True
+def _weights(*atoms: str, minus: tuple[str, ...] = ()) -> Float[np.ndarray, "past future"]:
+    grid = np.zeros((4, 4))
+    for sign, names in ((1.0, atoms), (-1.0, minus)):
+        for name in names:
+            past, future = ATOM_LABELS[name]
+            grid[ROLES.index(past), ROLES.index(future)] = sign
     return grid
 
 
+_PHI_R: Final = ("sts", "xts", "yts", "stx", "sty", "xty", "ytx", "rts", "str")
+
 #: Scores that are sums of cells of the oriented grid (un1 = the unit, un2 = its partners).
 #: phi_r is revised Phi: every atom with synergy on a side, and transfer (arXiv 2109.13186).
+#: phi_wms is Phi of the whole minus the sum of its parts, TDMI less both self-informations
+#: (Balduzzi, Tononi 2008, https://doi.org/10.1371/journal.pcbi.1000091): phi_r - redundancy.
 GRID_SCORES: Final = MappingProxyType(
     {
-        "synergy": _mask("sts"),
-        "redundancy": _mask("rtr"),
-        "tdmi": _mask(*ATOM_LABELS),
-        "transfer": _mask("xty", "ytx"),
-        "phi_r": _mask("sts", "xts", "yts", "stx", "sty", "xty", "ytx", "rts", "str"),
+        "synergy": _weights("sts"),
+        "redundancy": _weights("rtr"),
+        "tdmi": _weights(*ATOM_LABELS),
+        "transfer": _weights("xty", "ytx"),
+        "phi_r": _weights(*_PHI_R),
+        "phi_wms": _weights(*_PHI_R, minus=("rtr",)),
+    }
+)
+
+#: Ratios of means over prompts and partners: name -> numerator and the parts of its denominator.
+#: A mean of the ratios of pairs would be ruled by the pairs with next to no information.
+RATIO_SCORES: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = MappingProxyType(
+    {
+        "balance": ("synergy", ("synergy", "redundancy")),
+        "synergy_per_tdmi": ("synergy", ("tdmi",)),
+        "redundancy_per_tdmi": ("redundancy", ("tdmi",)),
     }
 )
 
@@ -43,8 +59,7 @@ def grid_score(
     grid: Float[np.ndarray, "*lead past future"], name: str
 ) -> Float[np.ndarray, "*lead"]:
     """Sum of the cells of an oriented grid that make the score `name` of `GRID_SCORES`."""
-    weights = GRID_SCORES[name].ravel().astype(float)
-    return np.asarray(grid.reshape(*grid.shape[:-2], 16) @ weights)
+    return np.asarray(grid.reshape(*grid.shape[:-2], 16) @ GRID_SCORES[name].ravel())
 
 
 def autocorrelation_baseline(
@@ -105,19 +120,22 @@ def scores_of_units(
 ) -> dict[str, Float[np.ndarray, "draw unit"]]:
     """Scores of every unit for each row of prompt `weights`; the ranks are taken afterwards.
 
-    ``balance`` is the ratio of the means, synergy / (synergy + redundancy), NaN where the sum
-    is not positive.
+    `RATIO_SCORES` are ratios of the means, NaN where the denominator is not positive:
+    ``balance = synergy / (synergy + redundancy)`` and the shares of synergy and redundancy in
+    the time-delayed mutual information.
     """
     means = {name: weighted_mean(weights, values) for name, values in per_prompt.items()}
-    synergy, redundancy = means["synergy"], means["redundancy"]
-    total = synergy + redundancy
-    balance = np.full(total.shape, np.nan)
-    np.divide(synergy, total, out=balance, where=total > 0)
+    ratios = {}
+    for name, (part, whole) in RATIO_SCORES.items():
+        total = np.sum([means[term] for term in whole], axis=0)
+        ratios[name] = np.divide(
+            means[part], total, out=np.full(total.shape, np.nan), where=total > 0
+        )
     ranks = {
-        "rank_of_difference": rank_of_difference(synergy, redundancy),
-        "difference_of_ranks": difference_of_ranks(synergy, redundancy),
+        "rank_of_difference": rank_of_difference(means["synergy"], means["redundancy"]),
+        "difference_of_ranks": difference_of_ranks(means["synergy"], means["redundancy"]),
     }
-    return {**ranks, **means, "balance": balance}
+    return {**ranks, **means, **ratios}
 
 
 def pooled_scores(atoms: xr.Dataset) -> dict[str, Float[np.ndarray, " unit"]]:

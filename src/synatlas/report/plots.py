@@ -17,7 +17,8 @@ from synatlas.report.profiles import CATEGORIES_SHOWN
 #: Scores of the unit map, the first shown first; those that an atlas lacks are skipped.
 MAP_SCORES: Final = (
     "rank_of_difference", "difference_of_ranks", "synergy", "redundancy", "integration",
-    "transfer", "phi_r", "tdmi", "synergy_ccs", "self_information", "gateway",
+    "transfer", "phi_r", "phi_wms", "tdmi", "synergy_per_tdmi", "redundancy_per_tdmi",
+    "synergy_ccs", "self_information", "gateway",
 )  # fmt: skip
 
 #: Scores whose profile has a place of its own; all others share a chooser.
