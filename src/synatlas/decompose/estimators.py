@@ -10,6 +10,14 @@ import numpy as np
 from jaxtyping import Float
 
 from synatlas.decompose.accelerated import Accelerator, sum_accelerated
+from synatlas.decompose.copula import normal_scores
+from synatlas.decompose.discrete import (
+    binarise,
+    binary_ccs,
+    binary_mmi,
+    binary_self_information,
+    sum_binary,
+)
 from synatlas.decompose.pairs import PairSums, sum_pairs
 from synatlas.decompose.redundancy import ccs, ccs_compiled, mmi
 from synatlas.decompose.windows import Windows, gaussian_self_information, standardise
@@ -50,7 +58,8 @@ class Estimator:
     self_information : I(past; future) of each series, from the values of such windows, also when
         a null has rotated them; 0 for windows that are 0.
     engines : redundancy function -> its implementations on such windows.
-    pooled : whether the closed form of the same-step null, which is Gaussian, is defined.
+    correlated : whether the correlations of such windows decide every information, as in closed
+        forms and in the pooled same-step null.
     """
 
     meaning: str
@@ -59,7 +68,7 @@ class Estimator:
         [Float[np.ndarray, "prompt window unit sample"]], Float[np.ndarray, "prompt unit"]
     ]
     engines: Mapping[str, Engines]
-    pooled: bool
+    correlated: bool
 
 
 def _tiles(threads: int) -> Engine:
@@ -70,6 +79,12 @@ def _tiles(threads: int) -> Engine:
 
 def _ccs_loop(threads: int) -> Engine:
     return partial(sum_pairs, redundancy=ccs_compiled)
+
+
+def _binary_tiles(threads: int, *, common_change: bool) -> Engine:
+    from synatlas.decompose.binary_tiles import sum_binary_tiles
+
+    return partial(sum_binary_tiles, common_change=common_change, threads=threads)
 
 
 #: Engines of windows whose correlations decide.
@@ -87,6 +102,22 @@ _CORRELATED: Final = MappingProxyType(
     }
 )
 
+#: Engines of windows whose signs are counted.
+_COUNTED: Final = MappingProxyType(
+    {
+        "mmi": Engines(
+            plain=partial(sum_binary, rule=binary_mmi),
+            compiled=partial(_binary_tiles, common_change=False),
+            compile_from=1_500_000,
+        ),
+        "ccs": Engines(
+            plain=partial(sum_binary, rule=binary_ccs),
+            compiled=partial(_binary_tiles, common_change=True),
+            compile_from=500_000,
+        ),
+    }
+)
+
 #: Estimators by name.
 ESTIMATORS: Final = MappingProxyType(
     {
@@ -95,7 +126,21 @@ ESTIMATORS: Final = MappingProxyType(
             windows=standardise,
             self_information=gaussian_self_information,
             engines=_CORRELATED,
-            pooled=True,
+            correlated=True,
+        ),
+        "copula": Estimator(
+            meaning="correlations of the normal scores of each window's ranks",
+            windows=normal_scores,
+            self_information=gaussian_self_information,
+            engines=_CORRELATED,
+            correlated=True,
+        ),
+        "binary": Estimator(
+            meaning="counts of samples above each window's mean",
+            windows=binarise,
+            self_information=binary_self_information,
+            engines=_COUNTED,
+            correlated=False,
         ),
     }
 )

@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 from jaxtyping import Float
 
-from synatlas.decompose.gaussian import minimum_information
+from synatlas.decompose.gaussian import Informations, minimum_information
 from synatlas.decompose.pairs import Block, Redundancy
 from synatlas.decompose.pointwise import common_change, gather
 
@@ -26,19 +26,19 @@ def ccs(block: Block) -> list[np.ndarray]:
         some = slice(begin, begin + _GATHERED)
         windows = gather(block, prompt[some], position[some])
         means[:, prompt[some], position[some]] = common_change(windows).T
-    return _with_shared(block, means)
+    return with_shared(block.informations, means)
 
 
 def ccs_compiled(block: Block) -> list[np.ndarray]:
     """:func:`ccs` with the compiled loop."""
     from synatlas.decompose.kernels_ccs import common_change_compiled
 
-    return _with_shared(block, common_change_compiled(block))
+    return with_shared(block.informations, common_change_compiled(block))
 
 
-def _with_shared(block: Block, means: Float[np.ndarray, "seven prompt pair"]) -> list[np.ndarray]:
+def with_shared(i: Informations, means: Float[np.ndarray, "seven prompt pair"]) -> list[np.ndarray]:
+    """The 16 knowns of nine informations and the seven redundancies that CCS takes sample-wise."""
     double, to_a, to_b, to_ab, to_x, to_y, to_xy = means
-    i = block.informations
     return [
         *(double, to_a, to_b, to_ab),
         *(to_x, i.xa, i.xb, i.x_ab),

@@ -90,12 +90,15 @@ def standardise(series: Float[np.ndarray, "prompt step unit"], lag: int) -> Wind
     scale = np.where((reason != 0)[:, None, :], np.inf, norm)
     values /= scale[..., None]
     resolution = np.where(reason != 0, np.inf, floor / scale.min(axis=1))
-    return _with_self_information(values, reason, resolution)
+    return with_self_information(values, reason, resolution)
 
 
-def _with_self_information(
-    values: np.ndarray, reason: np.ndarray, resolution: np.ndarray
+def with_self_information(
+    values: Float[np.ndarray, "prompt window unit sample"],
+    reason: Int8[np.ndarray, "prompt unit"],
+    resolution: Float[np.ndarray, "prompt unit"],
 ) -> Windows:
+    """Windows of standardised values, which are set to 0 in place where a series is undefined."""
     past, future = values[:, 0], values[:, 1]
     r = np.einsum("pus,pus->pu", past, future)
     # The residual keeps the digits that 1 - r² loses when r is near 1.
