@@ -47,7 +47,8 @@ class MapConfig:
     redundancy
         Double-redundancy function: mmi or ccs.
     estimator
-        Estimator of the mutual informations: gaussian.
+        Estimator of the mutual informations: gaussian, copula (normal scores of ranks) or binary
+        (above or below the mean).
     lag
         Steps from past to future.
     nulls

@@ -4,10 +4,14 @@ Sources: Mediano et al. (2025), arXiv:2109.13186 (lattice); Barrett (2015), arXi
 Ince (2017), doi:10.3390/e19070318 (CCS). Every step is written for one pair and with no algebra.
 """
 
+import math
+from collections import Counter
+from fractions import Fraction
 from itertools import product
 
 import mpmath
 import numpy as np
+from scipy.stats import norm, rankdata
 
 # Nodes of the two-source lattice, as sets of sources: red, un1, un2, syn.
 NODES = (({0}, {1}), ({0},), ({1},), ({0, 1},))
@@ -36,12 +40,47 @@ def windows_of(x, y, lag):
 
 def pair_atoms(x, y, lag=1, redundancy="mmi"):
     """(past, future) atoms of two series in nats."""
+    return window_atoms(windows_of(x, y, lag), redundancy)
+
+
+def copula_atoms(x, y, lag=1, redundancy="mmi"):
+    """The same from the normal scores of each window's ranks."""
+    ranks = rankdata(windows_of(x, y, lag), axis=1)
+    return window_atoms(norm.ppf(ranks / (ranks.shape[1] + 1)), redundancy)
+
+
+def binary_atoms(x, y, lag=1, redundancy="mmi"):
+    """The same from the counts of samples above each window's mean."""
     windows = windows_of(x, y, lag)
-    local = redundancy == "ccs"
-    information = local_information(windows) if local else mean_information(np.cov(windows))
-    known = knowns(information, CommonChange if local else Least)
-    atoms = np.linalg.solve(LATTICE, np.array([np.mean(known[cell]) for cell in CELLS]))
-    return atoms.reshape(4, 4)
+    information = counted_information(windows > windows.mean(axis=1, keepdims=True))
+    if redundancy == "ccs":
+        return mean_atoms(knowns(information, CommonChange))
+    return mean_atoms(knowns(lambda s, t: np.mean(information(s, t)), Least))
+
+
+def window_atoms(windows, redundancy):
+    if redundancy == "ccs":
+        return mean_atoms(knowns(local_information(windows), CommonChange))
+    return mean_atoms(knowns(mean_information(np.cov(windows)), Least))
+
+
+def mean_atoms(known):
+    return np.linalg.solve(LATTICE, [np.mean(known[cell]) for cell in CELLS]).reshape(4, 4)
+
+
+def counted_information(bits):
+    """I(sources; targets) of each sample: the logarithm of an exact fraction, 0 where it is 1."""
+
+    def counts(rows):
+        values = [tuple(column) for column in bits[list(rows)].T.tolist()]
+        number = Counter(values)
+        return [number[value] for value in values]
+
+    def information(s, t):
+        parts = zip(counts(s + t), counts(s), counts(t), strict=True)
+        return np.array([math.log(Fraction(bits.shape[1] * st, a * b)) for st, a, b in parts])
+
+    return information
 
 
 def local_atoms(x, y, lag=1, redundancy="mmi"):

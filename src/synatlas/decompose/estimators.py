@@ -144,3 +144,8 @@ ESTIMATORS: Final = MappingProxyType(
         ),
     }
 )
+
+#: Those whose windows' correlations decide every information.
+CORRELATED: Final = MappingProxyType(
+    {name: estimator for name, estimator in ESTIMATORS.items() if estimator.correlated}
+)

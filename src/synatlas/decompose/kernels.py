@@ -26,7 +26,7 @@ _FAST: Final = {"contract", "reassoc", "nsz", "arcp"}
 _EXACT: Final = {"contract", "nsz"}
 
 
-def compiled(fastmath: set[str]) -> Callable[[Callable[..., Any]], Any]:
+def compiled(fastmath: set[str], *, inline: str = "always") -> Callable[[Callable[..., Any]], Any]:
     """Compile for NumPy semantics without the lock, cached on disk where that is possible."""
 
     def decorate(function: Callable[..., Any]) -> Any:
@@ -36,7 +36,7 @@ def compiled(fastmath: set[str]) -> Callable[[Callable[..., Any]], Any]:
             "nogil": True,
             "error_model": "numpy",
             "fastmath": fastmath,
-            "inline": "always",
+            "inline": inline,
         }
         try:
             return numba.njit(cache=True, **options)(function)

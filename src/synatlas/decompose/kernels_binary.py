@@ -3,6 +3,7 @@
 Counts are unsigned throughout: signed ones would make every look-up test for a negative index.
 """
 
+from functools import partial
 from typing import Final, no_type_check
 
 import numba
@@ -12,6 +13,10 @@ from numba.extending import intrinsic
 from synatlas.decompose.kernels import WIDTH, compiled
 
 _FAST: Final = {"contract", "reassoc", "nsz", "arcp"}
+
+#: Functions without freedom round alike wherever LLVM puts them. Numba need not inline these,
+#: which would take it many seconds.
+_EXACT = partial(compiled, set(), inline="never")
 
 #: Rows of one prompt, the same over prompts, and what the sixteen cells of one pair need.
 _TOTAL: Final = 19 * WIDTH
@@ -117,7 +122,7 @@ def _least(i):
     )
 
 
-@compiled(_FAST)
+@_EXACT()
 @no_type_check
 def _cells(n, k, mine, other, c):
     """Counts of every subset of windows in each of the sixteen cells 8 x + 4 y + 2 a + b.
@@ -146,7 +151,7 @@ def _cells(n, k, mine, other, c):
             c[subset * 16 + cell] = c[above + cell] + c[above + (cell ^ bit)]
 
 
-@compiled(_FAST)
+@_EXACT()
 @no_type_check
 def _local(s, row, past, future):
     """Local information of two subsets in each cell, exactly 0 where the cell has none."""

@@ -29,10 +29,14 @@ from jaxtyping import Float
 
 from synatlas.axes import ROLES, SHORT_NAMES
 
-#: Aggregate -> the atoms that it sums. a is the pair's first unit, b its second.
+_PHI_R: Final = ("rts", "xts", "sts", "sty", "str", "yts", "ytx", "stx", "xty")
+
+#: Aggregate -> the atoms that it sums, less those after a minus. a is the pair's first unit, b its
+#: second.
 AGGREGATES: Final = MappingProxyType(
     {
-        "phi_r": ("rts", "xts", "sts", "sty", "str", "yts", "ytx", "stx", "xty"),
+        "phi_r": _PHI_R,
+        "phi_wms": (*_PHI_R, "-rtr"),
         "transfer": ("xty", "ytx"),
         "storage": ("rtr", "xtx", "yty", "sts"),
         "copy": ("xtr", "ytr"),
@@ -48,6 +52,7 @@ AGGREGATES: Final = MappingProxyType(
 AGGREGATE_NAMES: Final = MappingProxyType(
     {
         "phi_r": "revised integrated information",
+        "phi_wms": "whole-minus-sum integrated information, I(xy; ab) - I(x; a) - I(y; b)",
         "transfer": "information moved from one unit to the other alone",
         "storage": "information that keeps its role",
         "copy": "unique information that becomes redundant",
@@ -123,8 +128,9 @@ def aggregate(
     name: str, atoms: Float[np.ndarray, "*batch past future"]
 ) -> Float[np.ndarray, "*batch"]:
     """Sum of the atoms of :data:`AGGREGATES` ``[name]``, in nats."""
-    cells = [SHORT_NAMES.index(short) for short in AGGREGATES[name]]
-    total = atoms[..., cells[0] // 4, cells[0] % 4].copy()
-    for cell in cells[1:]:
-        total += atoms[..., cell // 4, cell % 4]
+    total = np.zeros(atoms.shape[:-2])
+    for short in AGGREGATES[name]:
+        cell = SHORT_NAMES.index(short.removeprefix("-"))
+        add = np.subtract if short.startswith("-") else np.add
+        add(total, atoms[..., cell // 4, cell % 4], out=total)
     return total

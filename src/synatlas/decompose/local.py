@@ -21,7 +21,7 @@ from jaxtyping import Float, Int, Int8
 from synatlas.axes import FUTURE, PAIR, PAST, PROMPT, ROLES, STEP
 from synatlas.decompose.atoms import STATUS
 from synatlas.decompose.blas import one_blas_thread
-from synatlas.decompose.estimators import ESTIMATORS
+from synatlas.decompose.estimators import CORRELATED
 from synatlas.decompose.gaussian import Correlations, Informations, variances
 from synatlas.decompose.groups import group_by_length
 from synatlas.decompose.lattice import moebius
@@ -213,7 +213,7 @@ def local_phiid(
     True
     """
     rule = choose(RULES, redundancy, "redundancy")
-    way = choose(ESTIMATORS, estimator, "estimator")
+    way = choose(CORRELATED, estimator, "estimator")
     given, begin = read_for_local(series, lag, nuisance)
     first, second = _read_pairs(pairs, given.units)
     shape = (len(given.n_steps), first.size, given.values.shape[1] - lag, 16)

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 
 from synatlas.axes import PROMPT, SHORT_NAMES, STEP, UNIT
 from synatlas.decompose.blas import one_blas_thread
-from synatlas.decompose.estimators import ESTIMATORS
+from synatlas.decompose.estimators import CORRELATED
 from synatlas.decompose.groups import group_by_length
 from synatlas.decompose.lattice import SWAP
 from synatlas.decompose.local import (
@@ -89,7 +89,7 @@ def local_units(
     ('atom', 'step', 'unit')
     """
     rule = choose(RULES, redundancy, "redundancy")
-    way = choose(ESTIMATORS, estimator, "estimator")
+    way = choose(CORRELATED, estimator, "estimator")
     cells = _cells(atoms)
     given, begin = read_for_local(series, lag, nuisance)
     chosen = _positions(prompts, len(given.n_steps))

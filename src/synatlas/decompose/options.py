@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from synatlas.decompose.estimators import CORRELATED, ESTIMATORS
 from synatlas.decompose.nulls import Null
 from synatlas.decompose.windows import LEAST_SAMPLES
 from synatlas.errors import ConfigError
@@ -50,11 +51,25 @@ def check_surrogates(surrogates: Any) -> None:
 
 
 def check_null(
-    null: Null | None, name: str | None, *, surrogates: Any, n_steps: np.ndarray
+    null: Null | None,
+    name: str | None,
+    *,
+    surrogates: Any,
+    n_steps: np.ndarray,
+    estimator: str = "gaussian",
 ) -> None:
-    """Refuse a null that the number of surrogates or the prompts do not allow."""
+    """Refuse a null that the estimator, the number of surrogates or the prompts do not allow."""
     check_surrogates(surrogates)
-    if null is None or null.draw is None:
+    if null is None:
+        return
+    if not has_form(null, estimator):
+        raise ConfigError(
+            given=f"null {name!r} with estimator {estimator!r}",
+            expected=f"one of the estimators {', '.join(CORRELATED)}",
+            cause="the closed form of this null is one of correlations",
+            remedy="take the null window_shift",
+        )
+    if null.draw is None:
         return
     if surrogates == 0:
         raise ConfigError(
@@ -69,6 +84,11 @@ def check_null(
             expected=f"at least {null.least_prompts} prompts of one length",
             remedy="pass (prompt, step, unit), or take the null window_shift",
         )
+
+
+def has_form(null: Null, estimator: str) -> bool:
+    """Whether `null` is drawn, or in closed form under this estimator."""
+    return null.draw is not None or ESTIMATORS[estimator].correlated
 
 
 def can_run(null: Null, n_steps: np.ndarray) -> bool:

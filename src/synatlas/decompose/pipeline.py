@@ -27,7 +27,7 @@ from synatlas.decompose.groups import (
 )
 from synatlas.decompose.nuisance import Residuals, facts_of, remove
 from synatlas.decompose.nulls import NULLS, Null, prepare
-from synatlas.decompose.options import can_run, check_lag, check_surrogates, choose
+from synatlas.decompose.options import can_run, check_lag, check_surrogates, choose, has_form
 from synatlas.decompose.pairs import ABSOLUTE, DEFINED, SAME, TDMI, pair_count
 from synatlas.decompose.pooled import Pooled, pool
 from synatlas.decompose.redundancy import REDUNDANCIES
@@ -99,7 +99,8 @@ def decompose(
         As in :func:`synatlas.decompose.series.phiid`.
     nulls
         Names from :data:`synatlas.decompose.nulls.NULLS`; ``()`` runs none. A null that the
-        prompts do not allow is left out, and the attribute ``nulls_left_out`` says why.
+        prompts or the estimator do not allow is left out; the attribute ``nulls_left_out`` says
+        why.
     surrogates
         Draws of each sampled null; by default 199 up to 300 units and 39 beyond.
     nuisance
@@ -136,7 +137,8 @@ def decompose(
     chosen = {name: choose(NULLS, name, "null") for name in nulls}
     count = default_surrogates(data.units) if surrogates is None else surrogates
     check_surrogates(count)
-    runnable = {name: null for name, null in chosen.items() if can_run(null, data.n_steps)}
+    left_out = _left_out(chosen, data.n_steps, count, estimator)
+    runnable = {name: null for name, null in chosen.items() if name not in left_out}
     config = Config(
         lag=lag,
         redundancy=redundancy,
@@ -147,7 +149,7 @@ def decompose(
         seed=seed,
         nuisance=data.left.names,
     )
-    sampled = {name: null for name, null in runnable.items() if null.draw is not None and count > 0}
+    sampled = {name: null for name, null in runnable.items() if null.draw is not None}
     windows = [way.windows(group.series, lag) for group in data.groups]
     passes = data.n_steps.size * (1 + len(sampled) * (1 + count))
     engine = choose_engine(
@@ -179,7 +181,7 @@ def decompose(
         attrs={
             **_attrs(recording, config, data),
             **data.left.attrs,
-            "nulls_left_out": json.dumps(_left_out(chosen, runnable, count)),
+            "nulls_left_out": json.dumps(left_out),
             "same_step_pairs_left_out": 0 if pooled is None else pooled.left_out,
         },
     )
@@ -229,15 +231,17 @@ def _bootstraps(data: _Data, runnable: dict[str, Null]) -> int:
 
 
 def _left_out(
-    chosen: dict[str, Null], runnable: dict[str, Null], surrogates: int
+    chosen: dict[str, Null], n_steps: np.ndarray, surrogates: int, estimator: str
 ) -> dict[str, str]:
-    out = {
-        name: f"needs {null.least_prompts} prompts of one length"
-        for name, null in chosen.items()
-        if name not in runnable
-    }
-    if surrogates == 0:
-        out |= {name: "surrogates=0" for name, null in runnable.items() if null.draw is not None}
+    """Why a null is not run, for those that are not."""
+    out: dict[str, str] = {}
+    for name, null in chosen.items():
+        if not has_form(null, estimator):
+            out[name] = f"its closed form is one of correlations, not of estimator {estimator}"
+        elif not can_run(null, n_steps):
+            out[name] = f"needs {null.least_prompts} prompts of one length"
+        elif null.draw is not None and surrogates == 0:
+            out[name] = "surrogates=0"
     return out
 
 

@@ -53,7 +53,7 @@ def phiid(
 
     For the pasts x, y and futures a, b (`lag` steps later) of two series, the sixteen atoms of
     I(xy; ab) are the Möbius inverse of informations and redundancies on the product lattice, in
-    nats. Informations are -1/2 ln of conditional variances of the sample correlations.
+    nats.
 
     Parameters
     ----------
@@ -68,10 +68,16 @@ def phiid(
         2 min(I(x; a), I(y; b)) from their own memory alone: compare with a null.
         ``"ccs"``: common change in surprisal, sample by sample [3]_.
     estimator
-        ``"gaussian"``: correlations of each window, mean removed.
+        ``"gaussian"``: informations are -1/2 ln of conditional variances of the windows' sample
+        correlations. ``"copula"``: the same of the
+        normal scores of each window's ranks [4]_, which no increasing change of scale and no
+        outlier changes; equal values share their mean rank, and a series is constant where fewer
+        than five samples of a window differ from its most frequent value. ``"binary"``: plug-in
+        informations of the counts of samples above each window's mean, at most ln 2 a window.
     null
         ``"window_shift"`` or ``"cross_prompt"`` with `surrogates`, or ``"same_step"``, which is in
-        closed form and takes none. See :data:`synatlas.decompose.nulls.NULLS`.
+        closed form, takes none and is not for binary series. See
+        :data:`synatlas.decompose.nulls.NULLS`.
     surrogates
         Draws of the null.
     seed
@@ -128,6 +134,7 @@ def phiid(
     .. [1] Mediano et al. (2025), PNAS 122(39), arXiv:2109.13186.
     .. [2] Barrett (2015), Phys. Rev. E 91, 052802, arXiv:1411.2832.
     .. [3] Ince (2017), Entropy 19(7), 318, doi:10.3390/e19070318.
+    .. [4] Ince et al. (2017), Human Brain Mapping 38(3), 1541-1573, doi:10.1002/hbm.23471.
 
     Examples
     --------
@@ -147,7 +154,7 @@ def phiid(
     left = remove(given.values, nuisance, facts, lag=lag, covariates=covariates)
     given = given._replace(values=left.values, n_steps=left.n_steps)
     chosen = None if null is None else choose(NULLS, null, "null")
-    check_null(chosen, null, surrogates=surrogates, n_steps=given.n_steps)
+    check_null(chosen, null, surrogates=surrogates, n_steps=given.n_steps, estimator=estimator)
     groups = group_by_length(given.values, given.n_steps)
     windows = [way.windows(group.series, lag) for group in groups]
     engine = choose_engine(
