@@ -87,12 +87,13 @@ def test_compiled_atoms_match_the_slow_reference():
         assert np.abs(atoms[pair] - reference).max() < 1e-12
 
 
-@pytest.mark.parametrize("units", [2, 3, 64, 65, 129])
-def test_tiles_and_panels_hold_every_pair_once(units):
+@pytest.mark.parametrize("prompts", [1, 6, 60])
+@pytest.mark.parametrize("units", [2, 3, 64, 65, 129, 400])
+def test_tiles_and_panels_hold_every_pair_once(units, prompts):
     expected = [(i, j) for i in range(units) for j in range(i + 1, units)]
     held = [
         (i, j)
-        for tile in tiles(units)
+        for tile in tiles(units, prompts)
         for i in range(units)[tile.rows]
         for j in range(units)[tile.columns]
         if not tile.diagonal or i < j

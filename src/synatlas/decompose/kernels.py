@@ -1,10 +1,15 @@
 """Compiled sums over pairs: the recursion of :mod:`synatlas.decompose.gaussian`, row by row.
 
 Importing this module imports numba; the first call compiles, once per machine where the cache
-folder can be written. Lessons that the loops follow: divisions must not branch (``error_model``);
-one scratch array with a constant stride lets LLVM prove that loads and stores do not overlap;
-``nnan`` and ``ninf`` stay off so that undefined series are still seen; without a vector library
-`log` is scalar, so logarithms are polynomials here.
+folder can be written.
+
+Lessons that the loops follow: divisions must not branch (``error_model``); one scratch array with
+a constant stride lets LLVM prove that loads and stores do not overlap; ``nnan`` and ``ninf`` stay
+off so that undefined series are still seen; without a vector library `log` is scalar, so
+logarithms are polynomials here. Lengths of loops are rounded up to whole vectors, because the
+elements that are left over run one by one: what stands there is computed and never read.
+
+What is compiled together stands in one file: numba's cache does not see changes of other files.
 """
 
 from collections.abc import Callable
@@ -12,16 +17,18 @@ from typing import Any, Final, no_type_check
 
 import numba
 import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
 
 #: Widest tile; the stride of scratch rows is a little more, so that rows fall on distinct sets of
 #: the first-level cache.
 WIDTH: Final = 64
 _STRIDE: Final = 72
 
-#: Size of the scratch: all of it stays in a second-level cache, what one loop uses in the first.
-SCRATCH: Final = 66 * _STRIDE
+#: Elements of the longest whole vectors, unrolled.
+_WHOLE: Final = 16
 
-_FAST: Final = {"contract", "reassoc", "nsz", "arcp"}
 #: Reassociation would multiply out the exponent's offset of 2^52 and lose every digit.
 _EXACT: Final = {"contract", "nsz"}
 
@@ -48,13 +55,14 @@ def compiled(fastmath: set[str], *, inline: str = "always") -> Callable[[Callabl
 
 
 # Rows of scratch, in units of the stride.
-_XY, _AB, _XB, _YA = 0, 1, 2, 3
-_YB, _IYB = 4, 5
-_OK = 6
-_LOG = 7  # seven variances, then their informations: xb, ya, xy_a, xy_b, x_ab, y_ab, xy_ab
-_MANTISSA, _EXPONENT = 14, 21
-_SUM = 28  # 19 rows of one prompt: knowns, same-step, absolute, defined
-_TOTAL = 47  # the same over prompts
+_XY, _AB, _XB, _YA, _YB = 0, 1, 2, 3, 4
+_IYB, _OK = 5, 6
+_LOG = 7  # variances, then their informations: xb, ya, xy_a, xy_b, x_ab, y_ab, xy_ab
+_SUM = 14  # rows of one prompt, as in synatlas.decompose.pairs
+_TOTAL = 33  # the same over prompts
+
+#: Size of the scratch: all of it stays in a second-level cache, what one loop uses in the first.
+SCRATCH: Final = 52 * _STRIDE
 
 _ROOT_HALF: Final = 0x3FE6A09E667F3BCD
 _TO_ONE: Final = 0x3FF0000000000000 - _ROOT_HALF
@@ -62,30 +70,107 @@ _FRACTION: Final = 0x000FFFFFFFFFFFFF
 _TWO52: Final = 0x4330000000000000
 
 
-@compiled(_FAST)
+@intrinsic
 @no_type_check
-def _variances(s, xa, width, threshold):
-    """Seven conditional variances, 1 where the pair is left out; returns how many are."""
-    lost = 0.0
-    e_xa = (1.0 - xa) * (1.0 + xa)
+def _bits(_, value):
+    """The 64 bits of a float."""
+
+    def generate(_context, builder, _signature, args):
+        return builder.bitcast(args[0], ir.IntType(64))
+
+    return types.uint64(types.float64), generate
+
+
+@intrinsic
+@no_type_check
+def _float(_, bits):
+    """The float of 64 bits."""
+
+    def generate(_context, builder, _signature, args):
+        return builder.bitcast(args[0], ir.DoubleType())
+
+    return types.float64(types.uint64), generate
+
+
+@intrinsic
+@no_type_check
+def _plus(_, one, other):
+    """A sum in any order: this addition alone may be spread over the lanes of a vector."""
+
+    def generate(_context, builder, _signature, args):
+        return builder.fadd(*args, flags=("reassoc", "nsz"))
+
+    return types.float64(types.float64, types.float64), generate
+
+
+@compiled(_EXACT)
+@no_type_check
+def _information(variance):
+    """-1/2 ln of a positive normal number, by fdlibm's polynomial [1]_; error 2e-16 nat.
+
+    References
+    ----------
+    .. [1] Sun Microsystems (1993), fdlibm e_log.c.
+    """
+    shifted = _bits(variance) + np.uint64(_TO_ONE)
+    exponent = _float((shifted >> np.uint64(52)) | np.uint64(_TWO52)) - 4503599627371519.0
+    mantissa = _float((shifted & np.uint64(_FRACTION)) + np.uint64(_ROOT_HALF))
+    r = (mantissa - 1.0) / (mantissa + 1.0)
+    z = r * r
+    p = 0.07399099302558292955
+    p = p * z + 0.0765691884960468666
+    p = p * z + 0.0909178608080902506
+    p = p * z + 0.1111109921607489198
+    p = p * z + 0.14285714371831195745
+    p = p * z + 0.1999999999970470954
+    p = p * z + 0.3333333333333367565
+    return -(r + r * (z * p)) - exponent * 0.34657359027997264311
+
+
+@compiled(_EXACT)
+@no_type_check
+def _gather(s, table, t, i, begin, width, y_self, y_information):
+    """Copy what the pairs of row i need: correlations and the second units' own information."""
     for j in range(width):
+        s[_XY * _STRIDE + j] = table[t, 0, 0, i, begin + j]
+    for j in range(width):
+        s[_XB * _STRIDE + j] = table[t, 0, 1, i, begin + j]
+    for j in range(width):
+        s[_YA * _STRIDE + j] = table[t, 1, 0, i, begin + j]
+    for j in range(width):
+        s[_AB * _STRIDE + j] = table[t, 1, 1, i, begin + j]
+    for j in range(width):
+        s[_YB * _STRIDE + j] = y_self[t, begin + j]
+    for j in range(width):
+        s[_IYB * _STRIDE + j] = y_information[t, begin + j]
+
+
+@compiled(_EXACT)
+@no_type_check
+def _variances(s, xa, length, threshold):
+    """Seven conditional variances, 1 where the pair is left out; returns how many are."""
+    lost = 0
+    e_xa = (1.0 - xa) * (1.0 + xa)
+    for j in range(length):
         xy, ab = s[_XY * _STRIDE + j], s[_AB * _STRIDE + j]
         xb, ya, yb = s[_XB * _STRIDE + j], s[_YA * _STRIDE + j], s[_YB * _STRIDE + j]
         p = (1.0 - xy) * (1.0 + xy)
         q = (1.0 - ab) * (1.0 + ab)
-        over_p, over_q = 1.0 / p, 1.0 / q
+        over = 1.0 / (p * q)
+        over_p, over_q = q * over, p * over
         e_xb = (1.0 - xb) * (1.0 + xb)
         e_ya = (1.0 - ya) * (1.0 + ya)
         e_yb = (1.0 - yb) * (1.0 + yb)
         u_a = ya - xy * xa
         u_b = yb - xy * xb
-        v_a = e_xa - u_a * u_a * over_p
-        v_b = e_xb - u_b * u_b * over_p
-        c = ab - xa * xb - u_a * u_b * over_p
+        u_a_p = u_a * over_p
+        v_a = e_xa - u_a * u_a_p
+        v_b = e_xb - u_b * (u_b * over_p)
+        c = ab - xa * xb - u_b * u_a_p
         w_x = xb - ab * xa
         w_y = yb - ab * ya
-        v_x = e_xa - w_x * w_x * over_q
-        v_y = e_ya - w_y * w_y * over_q
+        v_x = e_xa - w_x * (w_x * over_q)
+        v_y = e_ya - w_y * (w_y * over_q)
         det = v_a * v_b - c * c
         greater = v_a if v_a > v_b else v_b
         ok = (
@@ -98,6 +183,7 @@ def _variances(s, xa, width, threshold):
             & (e_yb >= 0.0)
         )
         s[_OK * _STRIDE + j] = 1.0 if ok else 0.0
+        lost += 0 if ok else 1
         s[(_LOG + 0) * _STRIDE + j] = e_xb if ok else 1.0
         s[(_LOG + 1) * _STRIDE + j] = e_ya if ok else 1.0
         s[(_LOG + 2) * _STRIDE + j] = v_a if ok else 1.0
@@ -105,158 +191,210 @@ def _variances(s, xa, width, threshold):
         s[(_LOG + 4) * _STRIDE + j] = v_x if ok else 1.0
         s[(_LOG + 5) * _STRIDE + j] = v_y if ok else 1.0
         s[(_LOG + 6) * _STRIDE + j] = det * over_q if ok else 1.0
-        lost += 0.0 if ok else 1.0
     return lost
 
 
 @compiled(_EXACT)
 @no_type_check
-def _informations(s, bits, width):
-    """Replace the seven variances by -1/2 ln; fdlibm's polynomial, error below 1 ulp [1]_.
+def _extremes(s, xa, length):
+    """Of the seven variances make two: exp(-2 rtr) and exp(-2 sts).
 
-    References
-    ----------
-    .. [1] Sun Microsystems (1993), fdlibm e_log.c.
+    The least information is that of the greatest variance, so products and quotients of variances
+    stand for the sums and differences of the informations of sts.
     """
-    for k in range(7):
-        source = (_LOG + k) * _STRIDE
-        mantissa, exponent = _MANTISSA * _STRIDE, _EXPONENT * _STRIDE
-        for j in range(width):
-            shifted = bits[source + j] + np.uint64(_TO_ONE)
-            bits[exponent + j] = (shifted >> np.uint64(52)) | np.uint64(_TWO52)
-            bits[mantissa + j] = (shifted & np.uint64(_FRACTION)) + np.uint64(_ROOT_HALF)
-        for j in range(width):
-            e = s[exponent + j] - 4503599627370496.0 - 1023.0
-            f = s[mantissa + j] - 1.0
-            r = f / (2.0 + f)
-            z = r * r
-            w = z * z
-            even = w * (
-                0.3999999999940941908 + w * (0.2222219843214978396 + w * 0.1531383769920937332)
-            )
-            odd = z * (
-                0.6666666666666735130
-                + w
-                * (0.2857142874366239149 + w * (0.1818357216161805012 + w * 0.1479819860511658591))
-            )
-            half = 0.5 * f * f
-            low = r * (half + even + odd) + e * 1.90821492927058770002e-10
-            s[source + j] = -0.5 * (low - half + f + e * 6.93147180369123816490e-01)
+    own = (1.0 - xa) * (1.0 + xa)
+    for j in range(length):
+        ok, yb = s[_OK * _STRIDE + j], s[_YB * _STRIDE + j]
+        e_yb = (1.0 - yb) * (1.0 + yb)
+        e_xa, e_yb = own if ok > 0.0 else 1.0, e_yb if ok > 0.0 else 1.0
+        e_xb, e_ya = s[(_LOG + 0) * _STRIDE + j], s[(_LOG + 1) * _STRIDE + j]
+        v_a, v_b = s[(_LOG + 2) * _STRIDE + j], s[(_LOG + 3) * _STRIDE + j]
+        v_x, v_y = s[(_LOG + 4) * _STRIDE + j], s[(_LOG + 5) * _STRIDE + j]
+        red = max(e_xa, e_ya, e_xb, e_yb)
+        more = s[(_LOG + 6) * _STRIDE + j] * min(e_xa, e_ya) * min(e_xb, e_yb) * red
+        less = min(v_x, v_y) * min(v_a, v_b) * max(e_xa, e_xb) * max(e_ya, e_yb)
+        s[(_LOG + 0) * _STRIDE + j] = red
+        s[(_LOG + 1) * _STRIDE + j] = more / less
 
 
-@compiled(_FAST)
+@compiled(_EXACT)
 @no_type_check
-def _knowns(s, ixa, width):
-    """Rows of sums of one pair-prompt each: 16 knowns, same-step correlation, size, defined."""
-    for j in range(width):
+def _informations(s, rows, length):
+    """Replace variances by informations."""
+    for k in range(rows):
+        # A loop whose length is known takes two thirds of the time.
+        if length == WIDTH:
+            for j in range(WIDTH):
+                s[(_LOG + k) * _STRIDE + j] = _information(s[(_LOG + k) * _STRIDE + j])
+        else:
+            for j in range(length):
+                s[(_LOG + k) * _STRIDE + j] = _information(s[(_LOG + k) * _STRIDE + j])
+
+
+@compiled(_EXACT)
+@no_type_check
+def _knowns(s, ixa, length):
+    """Rows of sums of one pair-prompt each: the 16 knowns."""
+    for j in range(length):
         ok = s[_OK * _STRIDE + j]
         xa = ixa if ok > 0.0 else 0.0
         yb = s[_IYB * _STRIDE + j] if ok > 0.0 else 0.0
         xb, ya = s[(_LOG + 0) * _STRIDE + j], s[(_LOG + 1) * _STRIDE + j]
         xy_a, xy_b = s[(_LOG + 2) * _STRIDE + j], s[(_LOG + 3) * _STRIDE + j]
         x_ab, y_ab = s[(_LOG + 4) * _STRIDE + j], s[(_LOG + 5) * _STRIDE + j]
-        to_a = xa if xa < ya else ya
-        to_b = xb if xb < yb else yb
-        to_x = xa if xa < xb else xb
-        to_y = ya if ya < yb else yb
-        s[(_SUM + 0) * _STRIDE + j] = to_a if to_a < to_b else to_b
+        to_a, to_b = min(xa, ya), min(xb, yb)
+        s[(_SUM + 0) * _STRIDE + j] = min(to_a, to_b)
         s[(_SUM + 1) * _STRIDE + j] = to_a
         s[(_SUM + 2) * _STRIDE + j] = to_b
-        s[(_SUM + 3) * _STRIDE + j] = x_ab if x_ab < y_ab else y_ab
-        s[(_SUM + 4) * _STRIDE + j] = to_x
+        s[(_SUM + 3) * _STRIDE + j] = min(x_ab, y_ab)
+        s[(_SUM + 4) * _STRIDE + j] = min(xa, xb)
         s[(_SUM + 5) * _STRIDE + j] = xa
         s[(_SUM + 6) * _STRIDE + j] = xb
         s[(_SUM + 7) * _STRIDE + j] = x_ab
-        s[(_SUM + 8) * _STRIDE + j] = to_y
+        s[(_SUM + 8) * _STRIDE + j] = min(ya, yb)
         s[(_SUM + 9) * _STRIDE + j] = ya
         s[(_SUM + 10) * _STRIDE + j] = yb
         s[(_SUM + 11) * _STRIDE + j] = y_ab
-        s[(_SUM + 12) * _STRIDE + j] = xy_a if xy_a < xy_b else xy_b
+        s[(_SUM + 12) * _STRIDE + j] = min(xy_a, xy_b)
         s[(_SUM + 13) * _STRIDE + j] = xy_a
         s[(_SUM + 14) * _STRIDE + j] = xy_b
         s[(_SUM + 15) * _STRIDE + j] = s[(_LOG + 6) * _STRIDE + j]
+
+
+@compiled(_EXACT)
+@no_type_check
+def _same_step(s, first, length):
+    """Same-step correlation, its size and 1 where defined, into three rows from `first` on."""
+    for j in range(length):
+        ok = s[_OK * _STRIDE + j]
         same = 0.5 * (s[_XY * _STRIDE + j] + s[_AB * _STRIDE + j])
         same = same if ok > 0.0 else 0.0
-        s[(_SUM + 16) * _STRIDE + j] = same
-        s[(_SUM + 17) * _STRIDE + j] = abs(same)
-        s[(_SUM + 18) * _STRIDE + j] = ok
+        s[(first + 0) * _STRIDE + j] = same
+        s[(first + 1) * _STRIDE + j] = abs(same)
+        s[(first + 2) * _STRIDE + j] = ok
 
 
-@compiled(_FAST)
+@compiled(_EXACT)
 @no_type_check
-def _add_row(s, k, other, width):
-    """Add row k of one prompt to the row over prompts and to `other`; returns its sum."""
-    mine = 0.0
-    for j in range(width):
-        value = s[(_SUM + k) * _STRIDE + j]
-        s[(_TOTAL + k) * _STRIDE + j] += value
-        other[j] += value
-        mine += value
-    return mine
+def _case(
+    s, table, t, i, begin, width, x_self, x_information, y_self, y_information, extremes, threshold
+):
+    """Rows of one prompt of the pairs of row i; returns how many are left out, or would be."""
+    length = min((width + _WHOLE - 1) // _WHOLE * _WHOLE, WIDTH)
+    _gather(s, table, t, i, begin, width, y_self, y_information)
+    lost = _variances(s, x_self[t, i], length, threshold)
+    if extremes:
+        _extremes(s, x_self[t, i], length)
+    _informations(s, 2 if extremes else 7, length)
+    if extremes:
+        for j in range(length):
+            s[_SUM * _STRIDE + j] = s[_LOG * _STRIDE + j]
+            s[(_SUM + 1) * _STRIDE + j] = s[(_LOG + 1) * _STRIDE + j]
+        _same_step(s, _SUM + 2, length)
+    else:
+        _knowns(s, x_information[t, i], length)
+        _same_step(s, _SUM + 16, length)
+    return lost
 
 
-# Exact, because what is compiled into it, logarithms too, may inherit its freedom.
+# An index that may be negative costs more than what it finds: below they have no sign.
+
+
+@compiled(_EXACT)
+@no_type_check
+def _add_to_total(s, kept, count, fresh):
+    """Add the rows of one prompt to those over prompts; the first prompt is copied."""
+    for k in range(kept):
+        one, total = np.uint64((_SUM + k) * _STRIDE), np.uint64((_TOTAL + k) * _STRIDE)
+        if fresh:
+            for j in range(count):
+                s[total + j] = s[one + j]
+        else:
+            for j in range(count):
+                s[total + j] += s[one + j]
+
+
+@compiled(_EXACT)
+@no_type_check
+def _add_to_units(s, kept, count, t, i, start, x_unit, y_unit, swap):
+    """Add the rows of one prompt to the first unit and, swapped, to the second ones."""
+    for k in range(kept):
+        one, turned = np.uint64((_SUM + k) * _STRIDE), np.uint64(swap[k])
+        mine = 0.0
+        for j in range(count):
+            value = s[one + j]
+            y_unit[t, turned, start + j] += value
+            mine = _plus(mine, value)
+        x_unit[t, k, i] += mine
+
+
+@compiled(_EXACT)
+@no_type_check
+def _add_to_pairs(s, kept, count, pair, place, fresh):
+    """Add the rows over prompts to the pairs'; the first prompts are copied, and nothing read."""
+    for k in range(kept):
+        total = np.uint64((_TOTAL + k) * _STRIDE)
+        if fresh:
+            for j in range(count):
+                pair[k, place + j] = s[total + j]
+        else:
+            for j in range(count):
+                pair[k, place + j] += s[total + j]
+
+
 @compiled(_EXACT)
 @no_type_check
 def add_tile(
-    table,  # (prompt, past and future of the rows, past and future of the columns)
+    table,  # (prompt, window of first unit, of second, row, column): correlations
     x_self,  # (prompt, row): self-correlation and self-information of first units
     x_information,
     y_self,  # (prompt, column)
     y_information,
     diagonal,
     threshold,
-    pair,  # (19, pair), added to
+    pair,  # (row of sums, pair), added to: 19, or 5 of the extremes
     offsets,  # position in `pair` of (row, column 0), for each row
+    fresh,  # `pair` is written without being read
     per_unit,
-    x_unit,  # (prompt, 19, row), added to
-    y_unit,  # (prompt, 19, column), added to, rows swapped
+    x_unit,  # (prompt, row of sums, row), added to
+    y_unit,  # (prompt, row of sums, column), added to, rows swapped
     swap,
     flagged,  # (case, 3): prompt, row, column of what is left out
     s,  # scratch
-    bits,  # the same memory as integers
 ):
     """Add the pairs of one tile of units over some prompts; returns how many are left out."""
     prompts = table.shape[0]
     rows, columns = x_self.shape[1], y_self.shape[1]
+    kept = pair.shape[0]
     found = 0
     for i in range(rows):
-        begin = i + 1 if diagonal else 0
-        width = columns - begin
-        for k in range(19 if prompts > 1 else 0):
-            for j in range(width):
-                s[(_TOTAL + k) * _STRIDE + j] = 0.0
-        for t in range(prompts):
-            for j in range(width):
-                s[_XY * _STRIDE + j] = table[t, i, begin + j]
-                s[_XB * _STRIDE + j] = table[t, i, columns + begin + j]
-            for j in range(width):
-                s[_YA * _STRIDE + j] = table[t, rows + i, begin + j]
-                s[_AB * _STRIDE + j] = table[t, rows + i, columns + begin + j]
-            for j in range(width):
-                s[_YB * _STRIDE + j] = y_self[t, begin + j]
-                s[_IYB * _STRIDE + j] = y_information[t, begin + j]
-            lost = _variances(s, x_self[t, i], width, threshold)
-            if lost > 0.0:
-                for j in range(width):
-                    if s[_OK * _STRIDE + j] == 0.0:
-                        flagged[found, 0] = t
-                        flagged[found, 1] = i
-                        flagged[found, 2] = begin + j
-                        found += 1
-            _informations(s, bits, width)
-            _knowns(s, x_information[t, i], width)
-            if per_unit:
-                for k in range(19):
-                    x_unit[t, k, i] += _add_row(s, k, y_unit[t, swap[k], begin:], width)
-            elif prompts > 1:
-                for k in range(19):
+        for begin in range(i + 1 if diagonal else 0, columns, WIDTH):
+            width = min(WIDTH, columns - begin)
+            count, start = np.uint64(width), np.uint64(begin)
+            for t in range(prompts):
+                lost = _case(
+                    s,
+                    table,
+                    t,
+                    i,
+                    begin,
+                    width,
+                    x_self,
+                    x_information,
+                    y_self,
+                    y_information,
+                    kept == 5,
+                    threshold,
+                )
+                if lost > 0:
                     for j in range(width):
-                        s[(_TOTAL + k) * _STRIDE + j] += s[(_SUM + k) * _STRIDE + j]
-        # One prompt is its own total.
-        first = _TOTAL if prompts > 1 else _SUM
-        for k in range(19):
-            to = pair[k, offsets[i] + begin :]
-            for j in range(width):
-                to[j] += s[(first + k) * _STRIDE + j]
+                        if s[_OK * _STRIDE + j] == 0.0:
+                            flagged[found, 0] = t
+                            flagged[found, 1] = i
+                            flagged[found, 2] = begin + j
+                            found += 1
+                if per_unit:
+                    _add_to_units(s, kept, count, t, i, start, x_unit, y_unit, swap)
+                _add_to_total(s, kept, count, t == 0)
+            _add_to_pairs(s, kept, count, pair, np.uint64(offsets[i] + begin), fresh)
     return found

@@ -6,15 +6,16 @@ blocks past-past, past-future, future-past and future-future.
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from math import prod
+from queue import SimpleQueue
 from typing import Final, NamedTuple
 
 import numpy as np
 
 from synatlas.decompose.kernels import SCRATCH, WIDTH, add_tile
-from synatlas.decompose.lattice import extremes
 from synatlas.decompose.pairs import (
+    KEPT,
     LEAST_PIVOT,
-    ROWS,
     Flagged,
     PairSums,
     Redundancy,
@@ -39,6 +40,11 @@ class Tile(NamedTuple):
         """Whether rows and columns are the same units."""
         return self.rows == self.columns
 
+    @property
+    def size(self) -> int:
+        """Rows times columns."""
+        return (self.rows.stop - self.rows.start) * (self.columns.stop - self.columns.start)
+
 
 class TileSums(NamedTuple):
     """What one tile adds to the units of its rows and columns, and what it left out."""
@@ -49,10 +55,18 @@ class TileSums(NamedTuple):
     flagged: list[Flagged]
 
 
-def tiles(units: int) -> list[Tile]:
-    """Tiles that together hold every pair once."""
-    cuts = [slice(k, min(k + WIDTH, units)) for k in range(0, units, WIDTH)]
-    return [Tile(mine, other) for k, mine in enumerate(cuts) for other in cuts[k:]]
+def tiles(units: int, prompts: int) -> list[Tile]:
+    """Tiles that together hold every pair once; those of few prompts have more columns."""
+    # Of one size, a multiple of a vector's: a narrow tile costs as much as a wide one.
+    count = -(-units // WIDTH)
+    size = -(-units // (8 * count)) * 8
+    cuts = [slice(k, min(k + size, units)) for k in range(0, units, size)]
+    together = max(1, min(4, _PROMPTS // prompts))
+    out: list[Tile] = []
+    for k, mine in enumerate(cuts):
+        later = [cuts[j : j + together] for j in range(k + 1, len(cuts), together)]
+        out += [Tile(mine, mine), *(Tile(mine, slice(c[0].start, c[-1].stop)) for c in later)]
+    return out
 
 
 def sum_tiles(
@@ -69,8 +83,9 @@ def sum_tiles(
     The order of additions, and so every digit, is the same whatever the number of threads.
     """
     prompts, units, _ = left.shape
-    pair = np.zeros((ROWS, pair_count(units)))
-    unit = np.zeros((prompts, ROWS, units)) if per_unit else None
+    rows = KEPT[only].rows
+    pair = np.empty((rows, pair_count(units)))
+    unit = np.zeros((prompts, rows, units)) if per_unit else None
     flagged: list[Flagged] = []
     for done in _each_tile(left, right, pair, per_unit=per_unit, threads=threads):
         flagged += done.flagged
@@ -78,31 +93,36 @@ def sum_tiles(
             unit[:, :, done.tile.rows] += done.rows
             unit[:, :, done.tile.columns] += done.columns
     sums = PairSums(pair=pair, unit=unit, tally=None)
-    sums = add_flagged(sums, left, right, redundancy, flagged) if flagged else sums
-    return sums if only == "all" else _extremes(sums)
+    return add_flagged(sums, left, right, redundancy, flagged, only=only) if flagged else sums
 
 
-def _extremes(sums: PairSums) -> PairSums:
-    """The atoms red-red and syn-syn in place of the knowns: sums of atoms are atoms of sums."""
-    unit = sums.unit
-    if unit is not None:
-        unit = _extreme_rows(unit.swapaxes(0, 1)).swapaxes(0, 1)
-    return PairSums(pair=_extreme_rows(sums.pair), unit=unit, tally=sums.tally)
+class _Workspace:
+    """Memory of one thread, the same for every tile: fresh pages cost as much as a product."""
 
-
-def _extreme_rows(rows: np.ndarray) -> np.ndarray:
-    return np.stack([*extremes(list(rows[:16])), *rows[16:]])
+    def __init__(self, cases: int) -> None:
+        self.table = np.empty(4 * cases)
+        self.flagged = np.empty((cases, 3), dtype=np.int32)
+        self.scratch = np.zeros(SCRATCH)
 
 
 def _each_tile(
     left: Windows, right: Windows, pair: np.ndarray, *, per_unit: bool, threads: int
 ) -> Iterator[TileSums]:
-    work = tiles(left.shape[1])
+    prompts, units, _ = left.shape
+    work = tiles(units, prompts)
+    cases = max(tile.size for tile in work) * min(prompts, _PROMPTS)
+    threads = min(threads, len(work))
+    free: SimpleQueue[_Workspace] = SimpleQueue()
+    for _ in range(threads):
+        free.put(_Workspace(cases))
 
     def run(tile: Tile) -> TileSums:
-        return _tile(left, right, tile, pair, per_unit=per_unit)
+        workspace = free.get()
+        done = _tile(left, right, tile, pair, workspace, per_unit=per_unit)
+        free.put(workspace)
+        return done
 
-    if threads == 1 or len(work) == 1:
+    if threads == 1:
         yield from map(run, work)
         return
     with ThreadPoolExecutor(threads) as pool:
@@ -110,27 +130,27 @@ def _each_tile(
 
 
 def _tile(
-    left: Windows, right: Windows, tile: Tile, pair: np.ndarray, *, per_unit: bool
+    left: Windows,
+    right: Windows,
+    tile: Tile,
+    pair: np.ndarray,
+    workspace: _Workspace,
+    *,
+    per_unit: bool,
 ) -> TileSums:
-    prompts, units, samples = left.shape
+    prompts, units, _ = left.shape
     rows, columns = tile.rows.stop - tile.rows.start, tile.columns.stop - tile.columns.start
     first = np.arange(tile.rows.start, tile.rows.stop)
     offsets = first * (2 * units - first - 1) // 2 - first - 1 + tile.columns.start
-    x_unit = np.zeros((prompts if per_unit else 1, ROWS, rows))
-    y_unit = np.zeros((prompts if per_unit else 1, ROWS, columns))
-    scratch = np.zeros(SCRATCH)
-    size = min(prompts, _PROMPTS)
-    found = np.empty((size * rows * columns, 3), dtype=np.int32)
+    kept = len(pair)
+    x_unit = np.zeros((prompts if per_unit else 1, kept, rows))
+    y_unit = np.zeros((prompts if per_unit else 1, kept, columns))
+    swap = swapped_rows(kept)
     flagged: list[Flagged] = []
-    for begin in range(0, prompts, size):
-        chunk = slice(begin, min(begin + size, prompts))
-        mine = left.values[chunk, :, tile.rows].reshape(-1, 2 * rows, samples)
-        # A product of an array with itself costs half.
-        same = tile.diagonal and right is left
-        other = mine if same else right.values[chunk, :, tile.columns]
-        other = other.reshape(-1, 2 * columns, samples)
+    for begin in range(0, prompts, _PROMPTS):
+        chunk = slice(begin, min(begin + _PROMPTS, prompts))
         lost = add_tile(
-            np.matmul(mine, other.transpose(0, 2, 1)),
+            _correlations(left, right, tile, chunk, workspace.table),
             left.self_correlation[chunk, tile.rows],
             left.self_information[chunk, tile.rows],
             right.self_correlation[chunk, tile.columns],
@@ -139,16 +159,16 @@ def _tile(
             LEAST_PIVOT,
             pair,
             offsets,
+            begin == 0,
             per_unit,
             x_unit[chunk] if per_unit else x_unit,
             y_unit[chunk] if per_unit else y_unit,
-            swapped_rows(ROWS),
-            found,
-            scratch,
-            scratch.view(np.uint64),
+            swap,
+            workspace.flagged,
+            workspace.scratch,
         )
         if lost:
-            cases = found[:lost].astype(np.int64)
+            cases = workspace.flagged[:lost].astype(np.int64)
             flagged.append(
                 Flagged(
                     cases[:, 0] + begin,
@@ -156,5 +176,24 @@ def _tile(
                     cases[:, 2] + tile.columns.start,
                 )
             )
-    kept = (x_unit, y_unit) if per_unit else (None, None)
-    return TileSums(tile, *kept, flagged)
+    sums = (x_unit, y_unit) if per_unit else (None, None)
+    return TileSums(tile, *sums, flagged)
+
+
+def _correlations(
+    left: Windows, right: Windows, tile: Tile, chunk: slice, memory: np.ndarray
+) -> np.ndarray:
+    """Past or future of rows with past or future of columns, written into `memory`."""
+    mine = left.values[chunk, :, tile.rows]
+    shape = (len(mine), 2, 2, mine.shape[2], tile.columns.stop - tile.columns.start)
+    table = memory[: prod(shape)].reshape(shape)
+    if tile.diagonal and right is left:
+        # A product of an array with itself costs half, and a transposed one nothing.
+        own = table.reshape(len(table), 4, *table.shape[3:])[:, ::3]
+        np.matmul(mine, mine.swapaxes(2, 3), out=own)
+        np.matmul(mine[:, 0], mine[:, 1].swapaxes(1, 2), out=table[:, 0, 1])
+        table[:, 1, 0] = table[:, 0, 1].swapaxes(1, 2)
+    else:
+        other = right.values[chunk, :, tile.columns].swapaxes(2, 3)
+        np.matmul(mine[:, :, None], other[:, None], out=table)
+    return table
