@@ -41,7 +41,7 @@ ATOM_LABELS: Final = MappingProxyType(
 GLOSSARY: Final = MappingProxyType(
     {
         "unit": "one node of the analysis, for example attention head L07H03",
-        "activity": "scalar series of a unit: L2 norm of its output before the output projection",
+        "activity": "scalar series of a unit: by default the L2 norm of its output vector",
         "step": "one generated token",
         "prompt": "one prompt; every prompt yields one series per unit",
         "pair": "two units, unordered, stored with unit_a before unit_b",

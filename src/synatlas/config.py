@@ -43,7 +43,10 @@ class MapConfig:
     site
         Where a unit is read: z, its output before the output projection.
     reduce
-        How a unit's output vector becomes a number: norm.
+        How a unit's output vector becomes a number: norm, mean, pc1 (the first principal component
+        of the unit's own vectors) or projection (on a given direction).
+    direction
+        For projection, a .npy or .safetensors file: (units, width), or (width,) for all alike.
     redundancy
         Double-redundancy function: mmi or ccs.
     estimator
@@ -90,6 +93,7 @@ class MapConfig:
     units: str = "heads"
     site: str = "z"
     reduce: str = "norm"
+    direction: str = ""
     redundancy: str = "mmi"
     estimator: str = "gaussian"
     lag: int = 1
@@ -150,6 +154,7 @@ class MapConfig:
         from synatlas.decompose.nuisance import NUISANCES
         from synatlas.decompose.nulls import NULLS
         from synatlas.decompose.redundancy import REDUNDANCIES
+        from synatlas.record.reductions import check_reduction
         from synatlas.record.styles import STYLES
 
         _one_of("--prompt-style", self.prompt_style, STYLES)
@@ -159,6 +164,7 @@ class MapConfig:
             _one_of("--nulls", null, NULLS)
         for name in self.nuisance:
             _one_of("--nuisance", name, NUISANCES)
+        check_reduction(self.reduce, has_direction=bool(self.direction))
         _at_least("--tokens", self.tokens, LEAST_TOKENS)
         _at_least("--lag", self.lag, 1)
         _at_least("--seed", self.seed, 0)

@@ -9,6 +9,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from synatlas import artifact, provenance
@@ -17,6 +18,7 @@ from synatlas.errors import ArtifactError, ConfigError, RunFolderError
 from synatlas.folder import FILES, PARTS_FOLDER, RECORD_FILE, check_writable, locked, open_record
 from synatlas.models.identity import content_revision, resolve
 from synatlas.progress import Progress, silent
+from synatlas.record.reductions import read_direction
 from synatlas.tasks.battery import battery
 from synatlas.tasks.prompts import Prompts, read_prompts
 
@@ -69,6 +71,7 @@ def advance(config: MapConfig, *, until: str = "report", progress: Progress = si
     """Bring the run of `config` as far as the stage `until`, and return what there is."""
     config.check()
     prompts = read_prompts(config.prompts) if config.prompts else battery()
+    direction = read_direction(config.direction) if config.direction else None
     folder = config.folder()
     check_writable(folder)
     settings = {
@@ -76,12 +79,14 @@ def advance(config: MapConfig, *, until: str = "report", progress: Progress = si
         "model": resolve(config.model).name,
         "model_revision": content_revision(config.model),
         "prompts": _digest(prompts),
+        "direction": "" if direction is None else _digest_of(direction),
     }
     open_record(folder, settings, force=config.force)
     with locked(folder):
         journey = _Journey(
             config=config,
             prompts=prompts,
+            direction=direction,
             folder=folder,
             record=open_record(folder, settings, force=config.force),
             progress=progress,
@@ -110,12 +115,17 @@ def resume(
             remedy="run synatlas record or synatlas map with --out set to this folder first",
         )
     settings = {k: v for k, v in record["settings"].items() if k in MapConfig.names()}
-    config = MapConfig.from_settings({**settings, "prompts": ""}, out=str(where))
+    config = MapConfig.from_settings({**settings, "prompts": "", "direction": ""}, out=str(where))
     if redo:
         record["stages"].pop(until, None)
     with locked(where):
         journey = _Journey(
-            config=config, prompts=None, folder=where, record=record, progress=progress
+            config=config,
+            prompts=None,
+            direction=None,
+            folder=where,
+            record=record,
+            progress=progress,
         )
         return journey.travel(until)
 
@@ -125,12 +135,18 @@ def _digest(prompts: Prompts) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
 
 
+def _digest_of(array: np.ndarray) -> str:
+    content = f"{array.dtype.str}{array.shape}".encode() + np.ascontiguousarray(array).tobytes()
+    return hashlib.sha256(content).hexdigest()[:32]
+
+
 @dataclass(slots=True, kw_only=True)
 class _Journey:
     """A run as it advances: every stage is made once, saved, and entered in run.json."""
 
     config: MapConfig
     prompts: Prompts | None
+    direction: np.ndarray | None
     folder: Path
     record: dict[str, Any]
     progress: Progress
@@ -220,6 +236,7 @@ class _Journey:
             units=config.units,
             site=config.site,
             reduce=config.reduce,
+            direction=self.direction,
             prompt_style=config.prompt_style,
             stop_at_eos=config.stop_at_eos,
             batch_size=batch_size,

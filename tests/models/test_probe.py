@@ -11,7 +11,8 @@ from transformers.modeling_utils import AttentionInterface
 from synatlas.axes import unit_label
 from synatlas.errors import ModelError
 from synatlas.models.probe import find_units
-from synatlas.models.taps import REDUCERS, capture
+from synatlas.models.reducers import REDUCERS
+from synatlas.models.taps import capture
 from tiny_models import TinyModel, tiny_network
 
 GROUPED = (4, 20, (0, 0, 1, 1))

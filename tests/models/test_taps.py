@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from synatlas.models.taps import REDUCERS, capture, head_at
+from synatlas.models.reducers import REDUCERS
+from synatlas.models.taps import capture, head_at
 from tiny_models import TinyModel
 
 IDS = torch.arange(3, 25).view(2, 11)

@@ -9,7 +9,7 @@ import torch
 
 from reference import attention
 from synatlas.models.load import LanguageModel
-from synatlas.models.taps import REDUCERS
+from synatlas.models.reducers import REDUCERS
 from synatlas.record.generate import greedy
 from synatlas.record.replay import live_replay_error, replay_rows
 from tiny_models import TinyModel

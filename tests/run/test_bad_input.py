@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -99,6 +100,12 @@ def test_parquet_prompts_that_are_numbers(refused: Told, tiny: Path, tmp_path: P
     assert "n.parquet" in refused(tiny, "--prompts", tmp_path / "n.parquet")
 
 
+def test_direction_of_another_shape(refused: Told, tiny: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "d.npy", np.ones((3, 8)))
+    told = refused(tiny, "--reduce", "projection", "--direction", tmp_path / "d.npy")
+    assert "(6, 8) or (8,)" in told
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
@@ -110,6 +117,10 @@ def test_parquet_prompts_that_are_numbers(refused: Told, tiny: Path, tmp_path: P
         (["--prompt-style", "poem"], "question"),
         (["--nulls", "shuffle"], "cross_prompt"),
         (["--nuisance", "slope"], "trend"),
+        (["--reduce", "pc2"], "pc1"),
+        (["--reduce", "projection"], "--direction FILE"),
+        (["--direction", "d.npy"], "with a direction"),
+        (["--reduce", "projection", "--direction", "none.npy"], "no such file"),
         (["--units", "neurons"], "heads"),
         (["--tokenz", "9"], "--tokens"),
         (["--dtype", "float7"], "float32"),

@@ -254,5 +254,23 @@ def test_nuisances_belong_to_the_run(done: Run, tiny: Path, prompts_of: Path) ->
         map(config(tiny, prompts_of, out, nulls=["same_step"], surrogates=None))
 
 
+def test_a_direction_belongs_to_the_run_by_its_values(
+    tiny: Path, prompts_of: Path, tmp_path: Path
+) -> None:
+    rows = np.random.default_rng(0).normal(size=(6, 8))
+    for name in ("one", "same"):
+        np.save(tmp_path / f"{name}.npy", rows)
+    np.save(tmp_path / "other.npy", rows[::-1])
+    fixed = ["--prompts", prompts_of, "--out", tmp_path / "run", "--tokens", 8]
+    for name, code in (("one", 0), ("same", 0), ("other", 2)):
+        chosen = ["--reduce", "projection", "--direction", tmp_path / f"{name}.npy"]
+        assert main(["record", *map_text(tiny, *fixed, *chosen)]) == code
+    recording = sa.open(tmp_path / "run" / FILES["recording"])
+    unit_length = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    np.testing.assert_allclose(recording["direction"], unit_length, rtol=1e-6)
+    assert main(["decompose", str(tmp_path / "run")]) == 0
+    assert sa.open(tmp_path / "run" / FILES["atoms"]).sizes["unit"] == 6
+
+
 def map_text(*arguments: object) -> list[str]:
     return [str(argument) for argument in arguments]

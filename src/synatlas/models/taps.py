@@ -6,7 +6,7 @@ No hook waits for the device: nothing is copied to the host before the caller as
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final, final
+from typing import Any, final
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -15,26 +15,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from transformers.modeling_utils import AttentionInterface
 
+from synatlas.models.reducers import Reducer, Reducers, norm
 from synatlas.models.units import UnitTable
-
-#: A function of the heads' outputs (row, position, head, feature) that keeps the first three axes.
-Reducer = Callable[[Tensor], Tensor]
-
-
-def norm(z: Float[Tensor, "row position head feature"]) -> Float[Tensor, "row position head"]:
-    """L2 norm over a head's features, in float32 whatever the model computes in."""
-    return torch.linalg.vector_norm(z, dim=-1, dtype=torch.float32)
-
-
-def identity(
-    z: Float[Tensor, "row position head feature"],
-) -> Float[Tensor, "row position head feature"]:
-    """The heads' outputs themselves."""
-    return z.clone()
-
-
-#: How a head's output vector is reduced, by name.
-REDUCERS: Final[dict[str, Reducer]] = {"norm": norm, "identity": identity}
 
 
 @final
@@ -64,7 +46,7 @@ def capture(
     model: nn.Module,
     units: UnitTable,
     *,
-    reduce: Reducer = norm,
+    reduce: Reducers = norm,
     positions: Int[Tensor, "row sample"] | None = None,
 ) -> Iterator[Capture]:
     """Read the heads' outputs z, before the output projection, in every forward pass inside.
@@ -77,7 +59,7 @@ def capture(
     ----------
     model : the model that `units` was found in.
     units : its units.
-    reduce : one of :data:`REDUCERS`.
+    reduce : a reducer, or one for each projection.
     positions : for each row the positions to keep, in this order; all where None.
 
     Yields
@@ -87,7 +69,9 @@ def capture(
     """
     taken = Capture(per_projection=[[] for _ in units.projections])
 
-    def hook_for(heads: int, width: int, kept: list[Tensor]) -> Callable[..., None]:
+    def hook_for(
+        heads: int, width: int, reducer: Reducer, kept: list[Tensor]
+    ) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
             del module
             x = args[0]
@@ -95,14 +79,17 @@ def capture(
             if positions is not None:
                 rows = torch.arange(z.shape[0], device=z.device)[:, None]
                 z = z[rows, positions.to(z.device)]
-            kept.append(reduce(z))
+            kept.append(reducer(z))
 
         return hook
 
+    reducers = [reduce] * len(units.projections) if callable(reduce) else reduce
     with ExitStack() as stack:
-        for projection, kept in zip(units.projections, taken.per_projection, strict=True):
+        for projection, reducer, kept in zip(
+            units.projections, reducers, taken.per_projection, strict=True
+        ):
             module = model.get_submodule(projection.module)
-            hook = hook_for(projection.heads, projection.width, kept)
+            hook = hook_for(projection.heads, projection.width, reducer, kept)
             stack.callback(module.register_forward_pre_hook(hook).remove)
         yield taken
 

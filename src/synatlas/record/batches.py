@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from synatlas.models.load import LanguageModel
-from synatlas.models.taps import REDUCERS
+from synatlas.models.reducers import Reducers
 from synatlas.progress import Progress
 from synatlas.record.generate import greedy
 from synatlas.record.memory import rows_at_once
@@ -30,7 +30,7 @@ class Job:
     prompts : token ids of each prompt.
     tokens : tokens of each reply.
     stop_at_eos : whether replies may end early.
-    reduce : name of the reduction.
+    reduce : function of the heads' outputs; None where replies are generated and not yet read.
     rows : prompts at once.
     parts : folder of finished batches, or None.
     fingerprint : of the recording; it names the finished batches.
@@ -40,7 +40,7 @@ class Job:
     prompts: Sequence[Sequence[int]]
     tokens: int
     stop_at_eos: bool
-    reduce: str
+    reduce: Reducers | None
     rows: int
     parts: Path | None
     fingerprint: str
@@ -75,6 +75,20 @@ def record_batches(job: Job, progress: Progress) -> Result:
     return Result(activity=activity, logprob=logprob, tokens=replies)
 
 
+def generate_batches(job: Job, progress: Progress) -> list[list[int]]:
+    """Replies to all prompts, generated batch by batch and not read."""
+    replies: list[list[int]] = [[] for _ in job.prompts]
+    done = 0
+    progress("generating", done, len(replies))
+    for batch, chosen in enumerate(split([len(p) for p in job.prompts], job.rows)):
+        arrays = _one_batch(job, batch, chosen)
+        for i, row, length in zip(chosen, arrays["token"], arrays["n_steps"], strict=True):
+            replies[i] = row[:length].tolist()
+        done += len(chosen)
+        progress("generating", done, len(replies))
+    return replies
+
+
 def _one_batch(job: Job, batch: int, chosen: Sequence[int]) -> Mapping[str, np.ndarray]:
     path = None
     if job.parts is not None:
@@ -84,16 +98,14 @@ def _one_batch(job: Job, batch: int, chosen: Sequence[int]) -> Mapping[str, np.n
             return stored
     prompts = [job.prompts[i] for i in chosen]
     replies = greedy(job.model, prompts, tokens=job.tokens, stop_at_eos=job.stop_at_eos)
-    replayed = replay_rows(
-        job.model, prompts, replies, steps=job.tokens, reduce=REDUCERS[job.reduce]
-    )
     token = [[*reply, *[-1] * (job.tokens - len(reply))] for reply in replies]
     arrays = {
-        "activity": replayed.activity,
-        "logprob": replayed.logprob,
         "token": np.array(token, dtype=np.int32),
         "n_steps": np.array([len(reply) for reply in replies], dtype=np.int32),
     }
+    if job.reduce is not None:
+        read = replay_rows(job.model, prompts, replies, steps=job.tokens, reduce=job.reduce)
+        arrays |= {"activity": read.activity, "logprob": read.logprob}
     if path is not None:
         save_part(path, arrays)
     return arrays
@@ -103,13 +115,18 @@ def replay_batches(
     model: LanguageModel,
     before: Sequence[Sequence[int]],
     after: Sequence[Sequence[int]],
-    reduce: str,
+    reduce: Reducers,
     batch_size: int | None,
     progress: Progress,
+    *,
+    steps: int | None = None,
 ) -> Result:
-    """Replay rows of given tokens, `before` and `after` the start of the series."""
+    """Replay rows of given tokens, `before` and `after` the start of the series.
+
+    `steps` is the length of the step axis, that of the longest row where None.
+    """
     lengths = [len(b) + len(a) for b, a in zip(before, after, strict=True)]
-    steps = max(map(len, after))
+    steps = steps or max(map(len, after))
     activity = np.empty((len(after), steps, len(model.units)), dtype=np.float32)
     logprob = np.empty((len(after), steps), dtype=np.float32)
     done = 0
@@ -119,7 +136,7 @@ def replay_batches(
             [before[i] for i in chosen],
             [after[i] for i in chosen],
             steps=steps,
-            reduce=REDUCERS[reduce],
+            reduce=reduce,
         )
         activity[chosen], logprob[chosen] = replayed.activity, replayed.logprob
         done += len(chosen)

@@ -4,16 +4,14 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, final
+from typing import Any, Final
 
 import xarray as xr
 
 from synatlas.artifact import fingerprint_of
-from synatlas.errors import ConfigError
 from synatlas.models.load import LanguageModel, load
-from synatlas.models.taps import REDUCERS
+from synatlas.models.reducers import Reducers
 from synatlas.progress import Progress, silent
 from synatlas.record.asked import (
     as_prompt_lengths,
@@ -23,52 +21,18 @@ from synatlas.record.asked import (
     rendered_prompts,
     row_prompts,
 )
-from synatlas.record.batches import Job, record_batches, replay_batches
+from synatlas.record.batches import Job
 from synatlas.record.decoded import token_ends
 from synatlas.record.memory import rows_at_once
+from synatlas.record.reading import Options, check_options, options_for, read_prompts, read_rows
 from synatlas.record.recording import RECORDING, Labels, assemble
 from synatlas.record.replay import SELF_TEST_TOKENS, live_replay_error
 from synatlas.record.styles import render, storable, style_name
 from synatlas.record.threads import fitting_threads
 from synatlas.tasks.prompts import Prompts
 
-#: What can be a unit.
-UNITS: Final = ("heads",)
-
-#: Where a unit can be read: ``z``, its output before the output projection.
-SITES: Final = ("z",)
-
-#: Reductions that give a scalar.
-REDUCTIONS: Final = ("norm",)
-
 #: Tokens of the two prompts of the live-against-replayed comparison, at most.
 SELF_TEST_PROMPTS: Final = (12, 7)
-
-
-@final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Options:
-    """What is read, as the user chose it; every field changes values."""
-
-    units: str
-    site: str
-    reduce: str
-
-    def check(self) -> None:
-        for name, value, known in (
-            ("units", self.units, UNITS),
-            ("site", self.site, SITES),
-            ("reduce", self.reduce, REDUCTIONS),
-        ):
-            if value not in known:
-                raise ConfigError(
-                    given=f"{name} {value!r}",
-                    expected=f"one of {', '.join(known)}",
-                    remedy="choose one of these names",
-                )
-
-    def config(self) -> dict[str, object]:
-        return {"units": self.units, "site": self.site, "reduce": self.reduce}
 
 
 def record(
@@ -79,6 +43,7 @@ def record(
     units: str = "heads",
     site: str = "z",
     reduce: str = "norm",
+    direction: Any = None,
     prompt_style: str = "auto",
     stop_at_eos: bool = False,
     batch_size: int | None = None,
@@ -99,7 +64,13 @@ def record(
     tokens : tokens of each reply, at least 8.
     units : what is recorded: ``heads``, the query heads of attention.
     site : where: ``z``, a head's output before the output projection.
-    reduce : how its vector becomes a number: ``norm``, the L2 norm in float32.
+    reduce : how its vector becomes a number, in float32: ``norm``, the L2 norm; ``mean``, over its
+        features; ``projection`` on `direction`; ``pc1``, projection on the direction along which
+        the unit's vectors vary most over all recorded samples [1]_, its largest component
+        positive. Replies are fed twice for it, and 8 bytes are held for every pair of features
+        of every unit. The directions are stored with the recording.
+    direction : for ``projection``: (unit, width) in the units' order, or (width,) for all alike;
+        brought to length 1.
     prompt_style : ``chat``, ``question``, ``raw``, or ``auto``: chat where the tokenizer has a
         template, else question.
     stop_at_eos : let replies end early; series then end at `n_steps` and are NaN beyond.
@@ -123,12 +94,16 @@ def record(
         than the model's context.
     ModelError
         As :func:`synatlas.models.load.load`, or the tokenizer is not this model's.
+
+    References
+    ----------
+    .. [1] Jolliffe (2002), Principal Component Analysis, Springer, doi:10.1007/b98835.
     """
-    options = _Options(units=units, site=site, reduce=reduce)
-    options.check()
+    check_options(units, site, reduce, has_direction=direction is not None)
     check_tokens(tokens)
     asked = as_prompts(prompts)
     model = load(model) if isinstance(model, str) else model
+    options = options_for(model, units=units, site=site, reduce=reduce, direction=direction)
     style = style_name(prompt_style, model.tokenizer)
     rendered = rendered_prompts(model, asked, style, tokens)
     fingerprint = record_fingerprint(
@@ -138,27 +113,27 @@ def record(
         units=units,
         site=site,
         reduce=reduce,
+        direction=direction,
         prompt_style=style,
         stop_at_eos=stop_at_eos,
     )
     if begin is not None:
         begin()
     ids = [prompt.ids for prompt in rendered]
+    job = Job(
+        model=model,
+        prompts=ids,
+        tokens=tokens,
+        stop_at_eos=stop_at_eos,
+        reduce=options.reducers(),
+        rows=batch_size or rows_at_once(model, [len(i) + tokens for i in ids]),
+        parts=None if parts is None else Path(parts),
+        fingerprint=fingerprint,
+    )
     with fitting_threads(model):
-        error = _self_test(model, ids, reduce)
-        result = record_batches(
-            Job(
-                model=model,
-                prompts=ids,
-                tokens=tokens,
-                stop_at_eos=stop_at_eos,
-                reduce=reduce,
-                rows=batch_size or rows_at_once(model, [len(i) + tokens for i in ids]),
-                parts=None if parts is None else Path(parts),
-                fingerprint=fingerprint,
-            ),
-            progress,
-        )
+        read = read_prompts(job, options, progress)
+        error = _self_test(model, ids, read.reducers, signed=options.signed)
+    result = read.result
     return assemble(
         activity=result.activity,
         logprob=result.logprob,
@@ -166,6 +141,7 @@ def record(
         prompt_tokens=ids,
         labels=_labels(model, asked, [r.text for r in rendered], result.tokens),
         units=model.units,
+        directions=read.directions,
         attrs={
             **_attrs(model, options, error),
             "alignment": "producing",
@@ -185,6 +161,7 @@ def record_fingerprint(
     units: str = "heads",
     site: str = "z",
     reduce: str = "norm",
+    direction: Any = None,
     prompt_style: str = "auto",
     stop_at_eos: bool = False,
 ) -> str:
@@ -194,7 +171,9 @@ def record_fingerprint(
         stage="record",
         version=RECORDING.version,
         config={
-            **_Options(units=units, site=site, reduce=reduce).config(),
+            **options_for(
+                model, units=units, site=site, reduce=reduce, direction=direction
+            ).config(),
             "model_revision": model.revision,
             "dtype": str(model.dtype),
             "prompts": _digest([list(asked.ids), list(asked.texts), list(asked.categories)]),
@@ -227,6 +206,7 @@ def replay(
     units: str = "heads",
     site: str = "z",
     reduce: str = "norm",
+    direction: Any = None,
     batch_size: int | None = None,
     progress: Progress = silent,
 ) -> xr.Dataset:
@@ -240,7 +220,7 @@ def replay(
         The series covers the rest, as in :func:`record`. 0 means a document: the series covers
         all positions, and sample t is taken at the position of token t.
     prompts : ids, texts and categories of the rows; plain numbers where None.
-    units, site, reduce : as in :func:`record`.
+    units, site, reduce, direction : as in :func:`record`.
     batch_size : rows at once; chosen by memory where None.
     progress : told how many rows are done.
 
@@ -257,9 +237,9 @@ def replay(
         longer than the model's context, or has a token that the model does not know; documents
         and prompts with replies are mixed.
     """
-    options = _Options(units=units, site=site, reduce=reduce)
-    options.check()
+    check_options(units, site, reduce, has_direction=direction is not None)
     model = load(model) if isinstance(model, str) else model
+    options = options_for(model, units=units, site=site, reduce=reduce, direction=direction)
     rows = [[int(token) for token in row] for row in token_ids]
     lengths = as_prompt_lengths(rows, prompt_lengths)
     check_rows(model, rows, lengths)
@@ -268,8 +248,9 @@ def replay(
     decoded = [model.tokenizer.decode(row) for row in before]
     asked = row_prompts(prompts, [storable(str(text)) for text in decoded])
     with fitting_threads(model):
-        result = replay_batches(model, before, after, reduce, batch_size, progress)
-        error = _self_test(model, rows, reduce)
+        read = read_rows(model, before, after, options, batch_size, progress)
+        error = _self_test(model, rows, read.reducers, signed=options.signed)
+    result = read.result
     return assemble(
         activity=result.activity,
         logprob=result.logprob,
@@ -277,6 +258,7 @@ def replay(
         prompt_tokens=before,
         labels=_labels(model, asked, [storable(str(text)) for text in decoded], after),
         units=model.units,
+        directions=read.directions,
         attrs={
             **_attrs(model, options, error),
             "alignment": "producing" if lengths[0] else "document",
@@ -298,20 +280,23 @@ def replay(
     )
 
 
-def _self_test(model: LanguageModel, rows: Sequence[Sequence[int]], reduce: str) -> float:
+def _self_test(
+    model: LanguageModel, rows: Sequence[Sequence[int]], reducers: Reducers, *, signed: bool
+) -> float:
     room = (model.context_length or SELF_TEST_TOKENS + max(SELF_TEST_PROMPTS)) - SELF_TEST_TOKENS
     first, second = (max(1, min(most, room)) for most in SELF_TEST_PROMPTS)
     shortened = [rows[0][:first], rows[-1][:second]]
-    return live_replay_error(model, shortened, reduce=REDUCERS[reduce])
+    return live_replay_error(model, shortened, reduce=reducers, signed=signed)
 
 
-def _attrs(model: LanguageModel, options: _Options, error: float) -> dict[str, object]:
+def _attrs(model: LanguageModel, options: Options, error: float) -> dict[str, object]:
     return {
         "model": model.name,
         "model_revision": model.revision,
         "model_type": model.model_type,
         "site": options.site,
         "reduce": options.reduce,
+        **({} if options.directions is None else {"direction_digest": options.directions.digest()}),
         "dtype": str(model.dtype).removeprefix("torch."),
         "live_replay_error": error,
     }

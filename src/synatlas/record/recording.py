@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import xarray as xr
@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 
 from synatlas.artifact import Schema, Variable, finish
 from synatlas.models.units import UnitTable
+from synatlas.record.reductions import Directions
 
 #: One series per (prompt, unit). `activity[t]` is taken at the position that produces `token[t]`,
 #: so the first sample is the last prompt position ("producing" alignment).
@@ -54,6 +55,21 @@ RECORDING = Schema(
             units="1",
             long_name="recorded steps of the prompt",
         ),
+        "direction": Variable(
+            dims=("unit", "feature"),
+            dtype="f4",
+            units="1",
+            long_name="what activity is the projection on, of length 1, 0 for outputs that do not "
+            "vary, NaN beyond a unit's width",
+            required=False,
+        ),
+        "direction_share": Variable(
+            dims=("unit",),
+            dtype="f8",
+            units="1",
+            long_name="share of the variance of the unit's output along its fitted direction",
+            required=False,
+        ),
     },
     coords={
         "prompt": Variable(dims=("prompt",), dtype="str", units="", long_name="prompt id"),
@@ -80,7 +96,7 @@ RECORDING = Schema(
     },
     # model: name as given; model_revision: commit or content hash; n_layers: decoder layers.
     # alignment: "producing", or "document" where sample t is taken at the position of token t.
-    # live_replay_error: greatest relative difference of norms, live against replayed.
+    # live_replay_error: greatest relative difference of activities, live against replayed.
     # non_finite_series: series (prompt, unit) with a value that is not finite before n_steps.
     attrs=(
         "model",
@@ -125,6 +141,7 @@ def assemble(
     prompt_tokens: Sequence[Sequence[int]],
     labels: Labels,
     units: UnitTable,
+    directions: Directions | None,
     attrs: Mapping[str, object],
     fingerprint: str,
 ) -> xr.Dataset:
@@ -138,6 +155,7 @@ def assemble(
     prompt_tokens : tokens before them.
     labels : texts; they must be free of NUL and lone surrogates.
     units : the columns of `activity`.
+    directions : what `activity` is the projection on, if it is one.
     attrs : the schema's attributes but for those that are counted here.
     fingerprint : of the recording.
     """
@@ -152,6 +170,7 @@ def assemble(
             "token_end": (("prompt", "step"), _filled(labels.ends, activity.shape[1])),
             "prompt_token": (("prompt", "position"), _filled(prompt_tokens, 1)),
             "n_steps": (("prompt",), n_steps),
+            **_directions(directions),
         },
         coords={
             "prompt": (("prompt",), _text(labels.ids)),
@@ -168,6 +187,15 @@ def assemble(
         attrs={**attrs, "n_layers": units.n_layers, "non_finite_series": int(broken.sum())},
     )
     return finish(dataset, RECORDING, fingerprint=fingerprint)
+
+
+def _directions(directions: Directions | None) -> dict[str, Any]:
+    if directions is None:
+        return {}
+    variables: dict[str, Any] = {"direction": (("unit", "feature"), directions.table())}
+    if directions.share is not None:
+        variables["direction_share"] = (("unit",), directions.share)
+    return variables
 
 
 def _text(values: Sequence[str]) -> np.ndarray:

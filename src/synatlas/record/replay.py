@@ -10,7 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from synatlas.models.load import LanguageModel
-from synatlas.models.taps import Reducer, capture, head_at
+from synatlas.models.reducers import Reducers
+from synatlas.models.taps import capture, head_at
 from synatlas.record.generate import greedy
 
 #: Logits that a pass may build at once, in values; 2^26 are 256 MB in float32.
@@ -39,7 +40,7 @@ def replay_rows(
     replies: Sequence[Sequence[int]],
     *,
     steps: int,
-    reduce: Reducer,
+    reduce: Reducers,
 ) -> Replayed:
     """Activity at the position that produces each token of `replies`.
 
@@ -76,7 +77,7 @@ def _pass(
     replies: Sequence[Sequence[int]],
     *,
     steps: int,
-    reduce: Reducer,
+    reduce: Reducers,
 ) -> Replayed:
     fed = [[*p, *r[:-1]] if p else list(r) for p, r in zip(prompts, replies, strict=True)]
     longest = max(map(len, fed))
@@ -118,7 +119,11 @@ def _logprob(
 
 
 def live_replay_error(
-    model: LanguageModel, prompts: Sequence[Sequence[int]], *, reduce: Reducer
+    model: LanguageModel,
+    prompts: Sequence[Sequence[int]],
+    *,
+    reduce: Reducers,
+    signed: bool = False,
 ) -> float:
     """Greatest relative difference of activities, read while generating and replayed.
 
@@ -129,12 +134,14 @@ def live_replay_error(
     model : the model.
     prompts : two prompts' token ids.
     reduce : function of the heads' outputs.
+    signed : whether it may cross 0; the size is then the root mean square of the unit's series.
 
     Returns
     -------
     float
-        max over samples of |live - replayed| / |replayed|; about 1e-6 in float32, and larger
-        where the architecture or the dtype makes cached generation differ from a plain pass.
+        max over samples of |live - replayed| / |replayed|, or that size; about 1e-6 in float32,
+        and larger where the architecture or the dtype makes cached generation differ from a
+        plain pass.
     """
     with capture(model.model, model.units, reduce=reduce) as taken:
         replies = greedy(model, prompts, tokens=SELF_TEST_TOKENS, stop_at_eos=False)
@@ -142,4 +149,6 @@ def live_replay_error(
     again = replay_rows(model, prompts, replies, steps=SELF_TEST_TOKENS, reduce=reduce).activity
     difference = np.abs(live.float().cpu().numpy() - again)
     scale = np.abs(again)
+    if signed:
+        scale[:] = np.sqrt(np.mean(again.astype(np.float64) ** 2, axis=1, keepdims=True))
     return float(np.max(np.divide(difference, scale, out=difference, where=scale > 0)))
