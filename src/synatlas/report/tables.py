@@ -177,8 +177,10 @@ def topology_table(atlas: xr.Dataset) -> Table:
 
 
 def _null_cell(at: xr.Dataset) -> str:
-    mean, z, p = (number(at[f"topology_{name}"].item()) for name in ("null", "z", "p"))
-    return f"{mean} (z {z}, p {p})"
+    mean, z, p = (at[f"topology_{name}"].item() for name in ("null", "z", "p"))
+    # Digits of a smaller p would be those of the tail of a distribution fitted to few draws.
+    told = "p < 0.001" if p < 0.001 else f"p {number(p)}"
+    return f"{number(mean)} (z {number(z)}, {told})"
 
 
 def _spoken(name: object) -> str:
