@@ -14,6 +14,7 @@ import xarray as xr
 
 from synatlas import artifact, provenance
 from synatlas.config import MapConfig
+from synatlas.decompose.nuisance import check_room
 from synatlas.errors import ArtifactError, ConfigError, RunFolderError
 from synatlas.folder import FILES, PARTS_FOLDER, RECORD_FILE, check_writable, locked, open_record
 from synatlas.models.identity import content_revision, resolve
@@ -71,6 +72,7 @@ def advance(config: MapConfig, *, until: str = "report", progress: Progress = si
     """Bring the run of `config` as far as the stage `until`, and return what there is."""
     config.check()
     prompts = read_prompts(config.prompts) if config.prompts else battery()
+    check_room(config.nuisance, prompts=len(prompts.ids), steps=config.tokens, lag=config.lag)
     direction = read_direction(config.direction) if config.direction else None
     folder = config.folder()
     check_writable(folder)

@@ -100,6 +100,15 @@ def test_parquet_prompts_that_are_numbers(refused: Told, tiny: Path, tmp_path: P
     assert "n.parquet" in refused(tiny, "--prompts", tmp_path / "n.parquet")
 
 
+def test_nuisances_without_room(refused: Told, tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "one.csv").write_text("prompt\nWhy?\n")
+    told = refused(tiny, "--prompts", tmp_path / "one.csv", "--nuisance", "position")
+    assert "take the nuisance trend" in told
+    names = ["trend", "surprisal", "differences"]
+    told = refused(tiny, "--tokens", 8, *(a for name in names for a in ("--nuisance", name)))
+    assert "leave 5 degrees of freedom of 8 steps" in told
+
+
 def test_direction_of_another_shape(refused: Told, tiny: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "d.npy", np.ones((3, 8)))
     told = refused(tiny, "--reduce", "projection", "--direction", tmp_path / "d.npy")

@@ -95,13 +95,7 @@ def frequency(facts: Facts, steps: int) -> Float[np.ndarray, "prompt step"]:
 
 def position(facts: Facts, steps: int) -> Effect:
     """Every step that two prompts reach."""
-    if facts.n_steps.size < 2 or steps > POSITION_MOST:
-        raise ConfigError(
-            given=f"nuisance position with {facts.n_steps.size} prompts of up to {steps} steps",
-            expected=f"at least 2 prompts, of at most {POSITION_MOST} steps",
-            cause="the mean over prompts at each step is taken out",
-            remedy="take the nuisance trend, which needs one prompt",
-        )
+    _check_position(facts.n_steps.size, steps)
     code = np.where(_step(facts, steps) < facts.n_steps[:, None], _step(facts, steps), -1)
     return Effect(code, 2, POSITION_MOST)
 
@@ -235,7 +229,7 @@ def remove(
         steps = np.maximum(steps - 1, 1)
     left = _without_rounding(fitted, steps, held_as(values))
     kept = np.floor(facts.n_steps - fitted.lost).astype(np.int64)
-    _check_left(kept, facts.n_steps, lag)
+    _check_left(int(kept.max()), int(facts.n_steps.max()), lag)
     short = kept < lag + LEAST_SAMPLES
     steps = np.where(short, np.clip(kept, 1, steps), steps)
     left[_step(Facts(steps), left.shape[1]) >= steps[:, None]] = np.nan
@@ -345,11 +339,29 @@ def _check_tokens(names: tuple[str, ...], facts: Facts) -> None:
             )
 
 
-def _check_left(kept: np.ndarray, n_steps: np.ndarray, lag: int) -> None:
-    if kept.max() < lag + LEAST_SAMPLES:
+def check_room(names: Sequence[str], *, prompts: int, steps: int, lag: int) -> None:
+    """Refuse nuisances for which prompts or steps are too few, before anything is recorded."""
+    chosen = check_nuisance(names)
+    if "position" in chosen:
+        _check_position(prompts, steps)
+    own = sum(NUISANCES[name].within is not None or name == "differences" for name in chosen)
+    _check_left(steps - own, steps, lag)
+
+
+def _check_position(prompts: int, steps: int) -> None:
+    if prompts < 2 or steps > POSITION_MOST:
         raise ConfigError(
-            given=f"nuisances that leave {max(int(kept.max()), 0)} degrees of freedom "
-            f"of {int(n_steps.max())} steps",
+            given=f"nuisance position with {prompts} prompts of up to {steps} steps",
+            expected=f"at least 2 prompts, of at most {POSITION_MOST} steps",
+            cause="the mean over prompts at each step is taken out",
+            remedy="take the nuisance trend, which needs one prompt",
+        )
+
+
+def _check_left(kept: int, steps: int, lag: int) -> None:
+    if kept < lag + LEAST_SAMPLES:
+        raise ConfigError(
+            given=f"nuisances that leave {max(kept, 0)} degrees of freedom of {steps} steps",
             expected=f"at least lag + {LEAST_SAMPLES} = {lag + LEAST_SAMPLES}",
             remedy="pass fewer nuisances or covariates, longer series, or more prompts",
         )
