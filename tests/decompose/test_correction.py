@@ -10,7 +10,7 @@ from time_series import ar_series
 from synatlas.decompose.correction import wishart_bias
 from synatlas.decompose.estimators import ESTIMATORS
 from synatlas.decompose.gaussian import Correlations, informations, variances
-from synatlas.decompose.lattice import AGGREGATES, moebius
+from synatlas.decompose.lattice import AGGREGATE_NAMES, aggregate, moebius
 from synatlas.decompose.series import phiid
 from synatlas.errors import ConfigError
 
@@ -94,10 +94,10 @@ def test_four_atoms_alone_differ_and_aggregates_follow(engine, monkeypatch):
             assert np.allclose(taken, expected.get((past, future), 0.0), atol=1e-14)
     assert np.allclose(plug_in["tdmi"] - found["tdmi"], b22, atol=1e-14)
     assert np.allclose(found["atom"].sum(("past", "future")), found["tdmi"], atol=1e-14)
-    sizes = {"rtr": b11, "rts": b12 - b11, "str": b12 - b11, "sts": b22 - 2 * b12 + b11}
-    for name, atoms in AGGREGATES.items():
-        taken = sum((sizes.get(atom, 0.0) for atom in atoms), np.zeros(6))
+    for name in AGGREGATE_NAMES:
+        taken = aggregate(name, change.values)
         assert np.allclose(plug_in[name] - found[name], taken, atol=1e-14)
+    assert np.allclose(plug_in["phi_r"] - found["phi_r"], b22 - b11, atol=1e-14)
     two = phiid(series, correction="wishart", atoms="rtr+sts")
     for role in ("red", "syn"):
         here = {"past": role, "future": role}
