@@ -62,6 +62,9 @@ def test_white_noise_has_no_information_left():
     assert np.isclose(corrected["tdmi"].mean(), -0.0005, atol=4e-4)
     assert plug_in.attrs["correction"] == "none"
     assert corrected.attrs["correction"].startswith("wishart, exact for")
+    heavy = phiid(np.exp(2 * series), estimator="copula", correction="wishart")
+    assert np.isclose(heavy["tdmi"].mean(), -0.0005, atol=6e-4)
+    assert heavy.attrs["correction"].startswith("wishart, approximate")
 
 
 @pytest.mark.parametrize("engine", ["plain", "compiled"])
@@ -155,6 +158,7 @@ def test_a_sampled_null_is_corrected_alike():
     [
         ({"correction": "bonferroni"}, "one of wishart"),
         ({"correction": "wishart", "redundancy": "ccs"}, "redundancy 'mmi'"),
+        ({"correction": "wishart", "estimator": "binary"}, "'gaussian' or 'copula'"),
     ],
 )
 def test_a_correction_that_does_not_hold_is_refused(options, said):
