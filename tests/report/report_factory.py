@@ -130,6 +130,7 @@ def _values(world: World) -> dict[str, Any]:
         "measure": list(MEASURES),
         "control": ["self_information", "same_step_correlation"],
         "n_steps": np.full(len(world.prompts), 12, dtype="i4"),
+        "token_end": [np.arange(1, 13) * len(reply) // 12 for reply in world.replies],
         "null_accepted": np.array([1] + [0] * 9, dtype="i1")[: len(world.nulls)],
         "core": (np.arange(world.units) < world.core).astype("i1"),
         "repetition": np.linspace(0, 1, len(world.prompts)),
@@ -173,7 +174,9 @@ def recording(world: World) -> xr.Dataset:
 
 def atoms(world: World) -> xr.Dataset:
     own = {"layer": _values(world)["unit_layer"], "category": list(world.prompt_category)}
-    return finish(_make(ATOMS, world, own), ATOMS, fingerprint="e" * 32)
+    made = _make(ATOMS, world, own)
+    made.attrs |= {"lag": 1, "redundancy": "mmi", "estimator": "gaussian"}
+    return finish(made, ATOMS, fingerprint="e" * 32)
 
 
 def atlas(world: World) -> xr.Dataset:

@@ -51,7 +51,7 @@ def test_verdict_comes_first_and_is_the_atlas_verdict(page: Element) -> None:
 def test_sections_stand_in_the_order_of_the_design(page: Element) -> None:
     assert [section.attrs["id"] for section in page.find("section")] == [
         "verdict", "profiles", "units", "pairs", "topology", "scatters", "categories", "nulls",
-        "core", "prompts", "settings", "glossary", "references",
+        "core", "tokens", "prompts", "settings", "glossary", "references",
     ]  # fmt: skip
     targets = {link.attrs["href"] for link in page.only("nav").find("a")}
     ids = {"#" + element.attrs["id"] for element in page.walk() if "id" in element.attrs}
@@ -162,7 +162,7 @@ def test_sections_without_their_artifact_are_left_out_and_said_so(
     html = report(chosen, tmp_path / "r.html").read_text(encoding="utf-8")
     page = parse(html)
     sections = {section.attrs["id"] for section in page.find("section")}
-    assert sections.isdisjoint(absent)
+    assert sections.isdisjoint(absent | {"tokens"})
     assert {"verdict", "profiles", "units", "nulls", "core", "settings"} <= sections
     assert len(page.find("p", kind="missing")) == len(absent)
     assert not {f'href="#{name}"' for name in absent if f'href="#{name}"' in html}
@@ -319,7 +319,7 @@ def test_settings_versions_and_fingerprints(page: Element) -> None:
         {row.only("th").text: row.only("td").text for row in table.find("tr")} for table in tables
     )
     assert settings["tokens"] == "100"
-    assert settings["lag"] == "lag of the run"
+    assert settings["lag"] == "1"
     assert "environment" not in settings
     assert "verdict" not in settings
     assert versions == {"torch": "2.13"}

@@ -15,6 +15,7 @@ from synatlas.errors import ArtifactError, RunFolderError
 from synatlas.rank.controls import CORE
 from synatlas.report import bundle, plots, tables
 from synatlas.report.inert import visible
+from synatlas.report.strips import LEVELS, level_style, token_strips
 from synatlas.report.verdict import core_missing, read_verdict
 
 #: What a report can show, in the order of the data's journey.
@@ -25,6 +26,11 @@ _WITHOUT: Final = {
     "recording": "No recording was given: prompts and generated text are left out.",
     "atoms": "No atoms were given: the matrices of pairs and repetition flags are left out.",
 }
+
+_WITHOUT_STRIPS: Final = (
+    "Synergy at each token is left out: the recording does not say where tokens end, no pair is"
+    " defined, or so many units would take too long."
+)
 
 #: Text and address of each work that the page rests on.
 REFERENCES: Final = (
@@ -156,10 +162,15 @@ def render(artifacts: Mapping[str, xr.Dataset], settings: Mapping[str, object]) 
     atlas, atoms = artifacts["atlas"], artifacts.get("atoms")
     recording = artifacts.get("recording")
     given = list(artifacts.values())
+    strips = None
+    missing = [text for kind, text in _WITHOUT.items() if kind not in artifacts]
+    if recording is not None and atoms is not None:
+        strips = token_strips(recording, atoms, atlas)
+        missing += [] if strips else [_WITHOUT_STRIPS]
     content: dict[str, Any] = {
         "title": _title(atlas),
         "summary": _summary(artifacts),
-        "missing": [text for kind, text in _WITHOUT.items() if kind not in artifacts],
+        "missing": missing,
         "verdict": read_verdict(atlas),
         "profiles": plots.leading_profiles(atlas),
         "other_profiles": plots.other_profiles(atlas),
@@ -176,6 +187,8 @@ def render(artifacts: Mapping[str, xr.Dataset], settings: Mapping[str, object]) 
         "core_table": tables.core_table(atlas),
         "core_count": int((atlas["core"].values == CORE).sum()),
         "core_missing": core_missing(atlas),
+        "strips": strips,
+        "levels": range(2 * LEVELS + 1),
         "prompts": () if recording is None else tables.prompt_rows(recording, atoms),
         "prompt_count": 0 if recording is None else recording.sizes["prompt"],
         "facts": [
@@ -189,7 +202,7 @@ def render(artifacts: Mapping[str, xr.Dataset], settings: Mapping[str, object]) 
     return _template().render(
         content,
         policy=bundle.content_policy(),
-        style=Markup(bundle.page_style()),
+        style=Markup(f"{bundle.page_style()}\n{level_style()}"),
         script=Markup(bundle.page_script()),
         plotly=bundle.plotly_base64(),
     )
