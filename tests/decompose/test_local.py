@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 from time_series import recording_of, var_series
 
-from reference.phiid_reference import local_atoms
+from reference.phiid_reference import local_atoms, windows_of
 from synatlas.axes import SHORT_NAMES
 from synatlas.decompose.lattice import SWAP
 from synatlas.decompose.local import local_phiid
@@ -18,6 +18,7 @@ from synatlas.errors import ConfigError
 
 OK, CONSTANT, DUPLICATE, DETERMINISTIC, TOO_SHORT, NONFINITE = range(6)
 RULES = ("mmi", "ccs")
+ESTIMATORS = ("gaussian", "copula", "binary")
 
 
 def ragged(rng, prompts=3, steps=40, units=5):
@@ -51,12 +52,14 @@ def test_every_sample_matches_the_slow_reference(lag, redundancy):
         assert np.abs(found["atom"].values[k] - reference).max() < 1e-12
 
 
+@pytest.mark.parametrize("estimator", ESTIMATORS)
 @pytest.mark.parametrize("redundancy", RULES)
-def test_means_over_steps_are_the_atoms_of_each_prompt(redundancy):
+def test_means_over_steps_are_the_atoms_of_each_prompt(redundancy, estimator):
     series = ragged(np.random.default_rng(0))
-    found = local_phiid(series, redundancy=redundancy)
+    found = local_phiid(series, redundancy=redundancy, estimator=estimator)
     for prompt in range(3):
-        alone = phiid(series[prompt, : 40 - 4 * prompt], redundancy=redundancy)["atom"]
+        part = series[prompt, : 40 - 4 * prompt]
+        alone = phiid(part, redundancy=redundancy, estimator=estimator)["atom"]
         mean = found["atom"][prompt].mean("step")
         assert np.allclose(mean, alone, rtol=0, atol=1e-12)
         assert np.isfinite(found["atom"][prompt]).all(("pair", "past", "future")).sum() == (
@@ -65,18 +68,40 @@ def test_means_over_steps_are_the_atoms_of_each_prompt(redundancy):
 
 
 @pytest.mark.parametrize("redundancy", RULES)
-def test_undefined_pairs_have_the_status_and_atoms_of_phiid(redundancy):
+def test_binary_samples_are_logarithms_of_shares(redundancy):
+    series = var_series(np.random.default_rng(7), 60, 3)
+    found = local_phiid(series, redundancy=redundancy, estimator="binary")["atom"]
+    for k, (i, j) in enumerate(combinations(range(3), 2)):
+        windows = windows_of(series[:, i], series[:, j], 1)
+        bits = windows > windows.mean(axis=1, keepdims=True)
+
+        def surprisal(rows, bits=bits):
+            some = bits[list(rows)]
+            equal = (some[:, :, None] == some[:, None, :]).all(axis=0)
+            return -np.log(equal.mean(axis=1))
+
+        past, future = (0, 1), (2, 3)
+        local = surprisal(past) + surprisal(future) - surprisal(past + future)
+        assert np.allclose(found[k].sum(("past", "future")), local, rtol=0, atol=1e-12)
+        alone = surprisal((0,)) + surprisal((2,)) - surprisal((0, 2))
+        assert np.allclose(found[k, :, :2, :2].sum(("past", "future")), alone, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("redundancy", RULES)
+def test_undefined_pairs_have_the_status_and_atoms_of_phiid(redundancy, estimator):
     series = awkward(np.random.default_rng(1))
-    found = local_phiid(series, redundancy=redundancy)
+    found = local_phiid(series, redundancy=redundancy, estimator=estimator)
     # Of three samples nothing can be said; a series that is not finite says so first.
     assert set(found["status"].values[3].tolist()) <= {TOO_SHORT, NONFINITE}
     assert np.isnan(found["atom"].values[3]).all()
     for prompt, steps in enumerate((50, 46, 42)):
-        alone = phiid(series[prompt, :steps], redundancy=redundancy)
+        alone = phiid(series[prompt, :steps], redundancy=redundancy, estimator=estimator)
         assert np.array_equal(found["status"][prompt], alone["status"])
         mean = found["atom"][prompt].mean("step")
         assert np.allclose(mean, alone["atom"], rtol=0, atol=1e-9, equal_nan=True)
-    assert {OK, CONSTANT, DUPLICATE, DETERMINISTIC} == set(found["status"].values[0].tolist())
+    first = {OK, CONSTANT, DUPLICATE} | ({DETERMINISTIC} if estimator != "binary" else set())
+    assert first == set(found["status"].values[0].tolist())
 
 
 def test_pairs_are_found_by_label_or_position_and_keep_their_order():
@@ -96,30 +121,37 @@ def test_pairs_are_found_by_label_or_position_and_keep_their_order():
     assert np.array_equal(found["atom"].values[0, 1], every[order.index((0, 2))])
 
 
-@pytest.mark.parametrize("redundancy", RULES)
-def test_units_are_means_over_partners_of_their_oriented_pairs(redundancy):
+@pytest.mark.parametrize(
+    ("redundancy", "estimator"), [("mmi", "gaussian"), ("ccs", "gaussian"), ("ccs", "binary")]
+)
+def test_units_are_means_over_partners_of_their_oriented_pairs(redundancy, estimator):
     """Every ordered pair, so that the unit comes first in all of its own."""
     series = awkward(np.random.default_rng(3))
     pairs = list(permutations(range(9), 2))
-    local = local_phiid(series, pairs, redundancy=redundancy)["atom"].values
+    how = {"redundancy": redundancy, "estimator": estimator}
+    local = local_phiid(series, pairs, **how)["atom"].values
     rows = local.reshape(4, 9, 8, 49, 16)
     defined = np.isfinite(rows).any(axis=(3, 4))
     with np.errstate(invalid="ignore"):
         mean = np.nansum(rows, axis=2) / defined.sum(axis=2)[..., None, None]
     mean[np.isnan(rows).all(axis=2)] = np.nan
-    found = local_units(series, atoms=SHORT_NAMES, redundancy=redundancy)
+    found = local_units(series, atoms=SHORT_NAMES, **how)
     assert np.array_equal(found["partners"], defined.sum(axis=2))
     got = found["local"].transpose("prompt", "unit", "step", "atom").values
     assert np.allclose(got, mean, rtol=0, atol=1e-9, equal_nan=True)
 
 
-@pytest.mark.parametrize("redundancy", RULES)
-def test_means_over_steps_are_the_unit_atoms_of_decompose(redundancy):
+@pytest.mark.parametrize(
+    ("redundancy", "estimator"),
+    [("mmi", "gaussian"), ("ccs", "gaussian"), ("mmi", "copula"), ("mmi", "binary")],
+)
+def test_means_over_steps_are_the_unit_atoms_of_decompose(redundancy, estimator):
     """More units than one tile holds."""
     rng = np.random.default_rng(4)
     recording = recording_of(np.stack([var_series(rng, 30, 68) for _ in range(2)]))
-    atoms = decompose(recording, nulls=(), redundancy=redundancy)["unit_atom"]
-    found = local_units(recording, atoms=("sts", "rtr", "xty"), redundancy=redundancy)
+    how = {"redundancy": redundancy, "estimator": estimator}
+    atoms = decompose(recording, nulls=(), **how)["unit_atom"]
+    found = local_units(recording, atoms=("sts", "rtr", "xty"), **how)
     for name, past, future in (("sts", "syn", "syn"), ("rtr", "red", "red"), ("xty", "un1", "un2")):
         mean = found["local"].sel(atom=name).mean("step")
         assert np.allclose(mean, atoms.sel(past=past, future=future), rtol=0, atol=1e-11)

@@ -125,16 +125,21 @@ def test_pages_without_strips_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyP
     atoms["unit_atom"][...] = np.nan
     assert token_strips(recording, atoms, atlas) is None
     atoms = artifacts.atoms(LEAN)
-    monkeypatch.setattr(strips, "_AFFORDED", {"mmi": 14})
+    monkeypatch.setattr(strips, "PRODUCTS_AFFORDED", 14)
     path = report([recording, atoms, atlas], tmp_path / "r.html")
     page = parse(path.read_text(encoding="utf-8"))
     assert not page.find("section", name="tokens")
     assert "each token is left out" in page.only("p", kind="missing").text
     # Six units have 15 pairs: one reply can be afforded.
-    monkeypatch.setattr(strips, "_AFFORDED", {"mmi": 15})
+    monkeypatch.setattr(strips, "PRODUCTS_AFFORDED", 15)
     found = token_strips(recording, atoms, atlas)
     assert found is not None
     assert len(found.strips) == 1
+    atoms.attrs["redundancy"] = "ccs"
+    visited = token_strips(recording, atoms, atlas)
+    assert visited is not None
+    assert len(visited.strips) == 2
+    assert not visited.has_memory
 
 
 def test_shades_are_symmetric_end_at_the_limit_and_can_be_read() -> None:

@@ -21,10 +21,11 @@ from jaxtyping import Float, Int, Int8
 from synatlas.axes import FUTURE, PAIR, PAST, PROMPT, ROLES, STEP
 from synatlas.decompose.atoms import STATUS
 from synatlas.decompose.blas import one_blas_thread
-from synatlas.decompose.estimators import CORRELATED
+from synatlas.decompose.estimators import ESTIMATORS
 from synatlas.decompose.gaussian import Correlations, Informations, variances
 from synatlas.decompose.groups import group_by_length
 from synatlas.decompose.lattice import moebius
+from synatlas.decompose.local_binary import binary_duplicates, binary_informations
 from synatlas.decompose.nuisance import Facts, check_nuisance, facts_of, remove
 from synatlas.decompose.options import check_lag, choose
 from synatlas.decompose.pairs import LEAST_PIVOT
@@ -104,19 +105,26 @@ def common_changes(i: Informations) -> list[np.ndarray]:
 RULES: Final = MappingProxyType({"mmi": least_on_average, "ccs": common_changes})
 
 
-def local_atoms(windows: Windows, cases: Cases, rule: Rule) -> LocalAtoms:
+class Local(NamedTuple):
+    """An estimator's local informations, and why a case of its windows is undefined."""
+
+    informations: Callable[[Float[np.ndarray, "case variable sample"]], Informations]
+    status: Callable[[Windows, Cases, np.ndarray], Int8[np.ndarray, " case"]]
+
+
+def local_atoms(windows: Windows, cases: Cases, local: Local, rule: Rule) -> LocalAtoms:
     """Local atoms of some cases, in nats."""
     held = _gather(windows, cases)
-    status = _status(windows, cases, held)
+    status = local.status(windows, cases, held)
     if windows.shape[2] < LEAST_SAMPLES:
         return LocalAtoms([np.full(held[:, 0].shape, np.nan)] * 16, status)
     with np.errstate(divide="ignore", invalid="ignore"):
-        local = local_informations(held)
+        known = local.informations(held)
         duplicate = status == CODE["duplicate"]
         if duplicate.any():
             # Every information of a duplicate is that of the one series.
-            local = Informations(*(np.where(duplicate[:, None], local.xa, i) for i in local))
-        atoms = moebius(rule(local))
+            known = Informations(*(np.where(duplicate[:, None], known.xa, i) for i in known))
+        atoms = moebius(rule(known))
     lost = (status != CODE["ok"]) & ~duplicate
     for values in atoms if lost.any() else ():
         values[lost] = np.nan
@@ -131,10 +139,20 @@ def _gather(windows: Windows, cases: Cases) -> Float[np.ndarray, "case variable 
     return out
 
 
+def _reason(windows: Windows, cases: Cases) -> Int8[np.ndarray, " case"]:
+    first = windows.reason[cases.prompt, cases.first]
+    return np.maximum(first, windows.reason[cases.prompt, cases.second])
+
+
+def _binary_status(windows: Windows, cases: Cases, held: np.ndarray) -> Int8[np.ndarray, " case"]:
+    status = _reason(windows, cases)
+    status[binary_duplicates(held) & (status == CODE["ok"])] = CODE["duplicate"]
+    return status
+
+
 def _status(windows: Windows, cases: Cases, held: np.ndarray) -> Int8[np.ndarray, " case"]:
     """Why a case is undefined, decided as for mean atoms."""
-    one, two = (cases.prompt, cases.first), (cases.prompt, cases.second)
-    status = np.maximum(windows.reason[one], windows.reason[two])
+    status = _reason(windows, cases)
     gram = np.matmul(held, held.transpose(0, 2, 1)).transpose(1, 2, 0)
     with np.errstate(divide="ignore", invalid="ignore"):
         left = variances(
@@ -144,9 +162,22 @@ def _status(windows: Windows, cases: Cases, held: np.ndarray) -> Int8[np.ndarray
         )
         thin = np.flatnonzero(~(left.pivot >= LEAST_PIVOT) & (status == CODE["ok"]))
     if thin.size:
-        resolution = windows.resolution[one] + windows.resolution[two]
+        resolution = windows.resolution[cases.prompt, cases.first]
+        resolution = resolution + windows.resolution[cases.prompt, cases.second]
         status[thin] = resolve(held[thin], resolution[thin]).status
     return status
+
+
+_CORRELATED: Final = Local(local_informations, _status)
+
+#: By the name of the estimator.
+LOCALS: Final = MappingProxyType(
+    {
+        "gaussian": _CORRELATED,
+        "copula": _CORRELATED,
+        "binary": Local(binary_informations, _binary_status),
+    }
+)
 
 
 @one_blas_thread()
@@ -213,7 +244,7 @@ def local_phiid(
     True
     """
     rule = choose(RULES, redundancy, "redundancy")
-    way = choose(CORRELATED, estimator, "estimator")
+    way = choose(ESTIMATORS, estimator, "estimator")
     given, begin = read_for_local(series, lag, nuisance)
     first, second = _read_pairs(pairs, given.units)
     shape = (len(given.n_steps), first.size, given.values.shape[1] - lag, 16)
@@ -225,7 +256,7 @@ def local_phiid(
         cases = _every(windows.shape[0], first, second)
         for part in cases.parts(max(1, windows.shape[2])):
             some = Cases(*(field[part] for field in cases))
-            found = local_atoms(windows, some, rule)
+            found = local_atoms(windows, some, LOCALS[estimator], rule)
             place = (group.prompts[some.prompt], np.arange(cases.prompt.size)[part] % first.size)
             status[place] = found.status
             atom[(*place, slice(windows.shape[2]))] = np.stack(found.atoms, axis=-1)

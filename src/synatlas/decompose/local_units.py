@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import product
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -10,12 +10,14 @@ from jaxtyping import Float, Int
 
 from synatlas.axes import PROMPT, SHORT_NAMES, STEP, UNIT
 from synatlas.decompose.blas import one_blas_thread
-from synatlas.decompose.estimators import CORRELATED
+from synatlas.decompose.estimators import ESTIMATORS
 from synatlas.decompose.groups import group_by_length
 from synatlas.decompose.lattice import SWAP
 from synatlas.decompose.local import (
+    LOCALS,
     RULES,
     Cases,
+    Local,
     Rule,
     local_atoms,
     local_attrs,
@@ -35,6 +37,13 @@ _PARTNERS: Final = {"units": "1", "long_name": "partners whose pair is defined"}
 
 #: Units, and partners, at a time.
 _SIDE: Final = 64
+
+
+class Method(NamedTuple):
+    """How local atoms of single pairs are found."""
+
+    local: Local
+    rule: Rule
 
 
 @one_blas_thread()
@@ -89,7 +98,8 @@ def local_units(
     ('atom', 'step', 'unit')
     """
     rule = choose(RULES, redundancy, "redundancy")
-    way = choose(CORRELATED, estimator, "estimator")
+    way = choose(ESTIMATORS, estimator, "estimator")
+    method = Method(LOCALS[estimator], rule)
     cells = _cells(atoms)
     given, begin = read_for_local(series, lag, nuisance)
     chosen = _positions(prompts, len(given.n_steps))
@@ -100,10 +110,10 @@ def local_units(
     partners = np.zeros((count, units), dtype=np.int32)
     for group in group_by_length(values, n_steps):
         windows = way.windows(group.series, lag)
-        if redundancy == "mmi":
-            total, defined = _by_products(windows, cells, rule)
+        if redundancy == "mmi" and way.correlated:
+            total, defined = _by_products(windows, cells, method)
         else:
-            total, defined = _by_pairs(windows, cells, rule, _all_cases(windows))
+            total, defined = _by_pairs(windows, cells, method, _all_cases(windows))
         with np.errstate(divide="ignore", invalid="ignore"):
             local[:, group.prompts, :, : windows.shape[2]] = total / defined[..., None]
         partners[group.prompts] = defined
@@ -158,7 +168,7 @@ def _cells(atoms: Sequence[str]) -> tuple[int, ...]:
 
 
 def _by_products(
-    windows: Windows, cells: tuple[int, ...], rule: Rule
+    windows: Windows, cells: tuple[int, ...], method: Method
 ) -> tuple[Float[np.ndarray, "atom prompt unit sample"], Int[np.ndarray, "prompt unit"]]:
     """Sums over partners and their number; thin pairs are added one by one."""
     prompts, units, samples = windows.shape
@@ -177,7 +187,7 @@ def _by_products(
             thin.append(Cases(*(field[cases.first < cases.second] for field in cases)))
     if thin:
         cases = Cases(*(np.concatenate(parts) for parts in zip(*thin, strict=True)))
-        more, also = _by_pairs(windows, cells, rule, cases)
+        more, also = _by_pairs(windows, cells, method, cases)
         total += more
         count += also
     return total, count
@@ -201,7 +211,7 @@ def _all_cases(windows: Windows) -> Cases:
 
 
 def _by_pairs(
-    windows: Windows, cells: tuple[int, ...], rule: Rule, cases: Cases
+    windows: Windows, cells: tuple[int, ...], method: Method, cases: Cases
 ) -> tuple[Float[np.ndarray, "atom prompt unit sample"], Int[np.ndarray, "prompt unit"]]:
     """Sums over the partners in `cases`, each of which counts for both of its units."""
     prompts, units, samples = windows.shape
@@ -209,7 +219,7 @@ def _by_pairs(
     count = np.zeros((prompts, units), dtype=np.int64)
     for part in cases.parts(max(1, samples)):
         some = Cases(*(field[part] for field in cases))
-        found = local_atoms(windows, some, rule)
+        found = local_atoms(windows, some, *method)
         good = np.isin(found.status, (0, 2))
         for unit, turned in ((some.first, np.arange(16)), (some.second, SWAP)):
             np.add.at(count, (some.prompt, unit), good)

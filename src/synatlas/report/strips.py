@@ -1,7 +1,7 @@
 """Token strips: each token of a reply, coloured by the local synergy of its step."""
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Bool, Float
 
+from synatlas.decompose.estimators import ESTIMATORS
 from synatlas.decompose.local_units import local_units
 from synatlas.rank.controls import CORE
 from synatlas.report.inert import clipped, visible
@@ -22,7 +23,8 @@ TOKEN_TEXT_SHOWN: Final = 100
 
 #: Pairs, times replies, that a page may wait for: some fifteen seconds. Under MMI, means over
 #: partners are matrix products where correlations decide; otherwise every pair is visited.
-_AFFORDED: Final[Mapping[str, int]] = {"mmi": 15_000_000, "ccs": 400_000}
+PRODUCTS_AFFORDED: Final = 15_000_000
+PAIRS_AFFORDED: Final = 400_000
 
 #: Shades on each side of zero.
 LEVELS: Final = 8
@@ -89,8 +91,7 @@ def token_strips(recording: xr.Dataset, atoms: xr.Dataset, atlas: xr.Dataset) ->
     units = _units(recording, atlas)
     held = atoms["unit_atom"].sel(past="syn", future="syn").values[:, units]
     chosen = _choose(_mean(held), atoms["category"].values)
-    pairs = recording.sizes["unit"] * (recording.sizes["unit"] - 1) // 2
-    chosen = chosen[: _AFFORDED.get(str(atoms.attrs["redundancy"]), 0) // pairs]
+    chosen = chosen[: _afforded(atoms) // atoms.sizes["pair"]]
     if not chosen:
         return None
     nuisance = str(atoms.attrs.get("nuisance", "none"))
@@ -114,8 +115,17 @@ def token_strips(recording: xr.Dataset, atoms: xr.Dataset, atlas: xr.Dataset) ->
         units=_units_in_words(units, atlas),
         verb="read" if recording.attrs["alignment"] == "document" else "produced",
         limit=number(limit),
-        has_memory=atoms.attrs["redundancy"] == "mmi",
+        has_memory=_is_mmi(atoms),
     )
+
+
+def _afforded(atoms: xr.Dataset) -> int:
+    products = ESTIMATORS[str(atoms.attrs["estimator"])].correlated
+    return PRODUCTS_AFFORDED if products and _is_mmi(atoms) else PAIRS_AFFORDED
+
+
+def _is_mmi(atoms: xr.Dataset) -> bool:
+    return atoms.attrs["redundancy"] == "mmi"
 
 
 def _units(recording: xr.Dataset, atlas: xr.Dataset) -> Bool[np.ndarray, " unit"]:
