@@ -14,9 +14,14 @@ syn   the second unit is noise, the first the message under far louder copies
 Then every information that can read the message is I(message; message') and every other is 0,
 whatever the redundancy function, and one atom is all there is.
 
+In bits the same is exact: the message is a fair coin, loud noise is added modulo 2 (so that a
+difference is a parity), and samples hold every combination of coins once.
+
 Stationary systems: a VAR(1), whose past and future have one distribution, cannot do that for every
 atom; coefficients found by a search make each atom the largest of the sixteen all the same.
 """
+
+from itertools import product
 
 import numpy as np
 import pytest
@@ -96,6 +101,27 @@ def test_a_planted_atom_is_all_there_is(name, redundancy, samples):
         return
     assert np.isclose(found, -0.5 * np.log(1 - MEMORY**2), atol=0.01)
     assert found > 0.97 * sizes.sum()
+
+
+@pytest.mark.parametrize("redundancy", ["mmi", "ccs"])
+@pytest.mark.parametrize("name", SHORT_NAMES)
+def test_one_bit_is_one_atom(name, redundancy):
+    """ln 2 in its own cell and 0 in the fifteen others, to the last digits."""
+    message, *noise = np.array(list(product([0, 1], repeat=5))).T
+
+    def coins(role, one, two):
+        return {
+            "r": (message, message),
+            "x": (message, one),
+            "y": (one, message),
+            "s": (message ^ one, one),
+        }[role]
+
+    past, future = coins(name[0], *noise[:2]), coins(name[2], *noise[2:])
+    series = np.concatenate([np.stack(past, 1), np.stack(future, 1)])
+    result = phiid(series, lag=32, redundancy=redundancy, estimator="binary")
+    expected = np.log(2) * (np.array(SHORT_NAMES) == name).reshape(4, 4)
+    assert np.allclose(result["atom"].values[0], expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", SHORT_NAMES)
