@@ -52,6 +52,7 @@ def choose_engine(
     estimator: Estimator = ESTIMATORS["gaussian"],
     units: int,
     passes: int,
+    samples: int = 100,
     threads: int | None,
     history: History | None = None,
     only: str = "all",
@@ -59,7 +60,8 @@ def choose_engine(
 ) -> Engine:
     """Engine of a redundancy function for `passes` data sets (prompts, times surrogates).
 
-    Without `history` the size of the work alone decides. `only` says what sums hold, see
+    Without `history` the size of the work alone decides; `samples` are the steps of the longest
+    data set, which count where every one is visited. `only` says what sums hold, see
     :data:`synatlas.decompose.pairs.KEPT`: ``"all"`` knowns, or the two ``"extremes"`` red-red and
     syn-syn, which cost less. An `accelerator` is used wherever the redundancy function has an
     engine for it.
@@ -68,9 +70,10 @@ def choose_engine(
     engines = estimator.engines[redundancy]
     if accelerator is not None and engines.accelerated is not None:
         return partial(engines.accelerated(accelerator), only=only)
-    weighed = cases * _WEIGHED_BY // engines.compile_from
+    work = max(cases, cases * samples // 100) if engines.by_sample else cases
+    weighed = work * _WEIGHED_BY // engines.compile_from
     repeated = history is not None and history.makes_compiled(weighed)
     engine = engines.plain
-    if repeated or cases >= engines.compile_from:
+    if repeated or work >= engines.compile_from:
         engine = engines.compiled(1 if cases < _THREADS_FROM else threads or os.cpu_count() or 1)
     return partial(engine, only=only)

@@ -38,12 +38,14 @@ class Engines:
         second.
     compile_from : pair-prompts, over all surrogates, from which the compiled engine pays for its
         start: about a second to load and, once per machine, several to compile.
+    by_sample : the plain engine visits every sample, and `compile_from` is meant for 100 of them.
     accelerated : the engine of a torch device; None where there is none.
     """
 
     plain: Engine
     compiled: Callable[[int], Engine]
     compile_from: int
+    by_sample: bool = False
     accelerated: Callable[[Accelerator], Engine] | None = None
 
 
@@ -97,7 +99,10 @@ _CORRELATED: Final = MappingProxyType(
             accelerated=lambda accelerator: partial(sum_accelerated, accelerator=accelerator),
         ),
         "ccs": Engines(
-            plain=partial(sum_pairs, redundancy=ccs), compiled=_ccs_loop, compile_from=100_000
+            plain=partial(sum_pairs, redundancy=ccs),
+            compiled=_ccs_loop,
+            compile_from=100_000,
+            by_sample=True,
         ),
     }
 )

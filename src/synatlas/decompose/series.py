@@ -162,6 +162,7 @@ def phiid(
         estimator=way,
         units=len(given.units),
         passes=len(given.n_steps) * (1 + surrogates),
+        samples=given.values.shape[1],
         threads=None,
         history=_CALLS,
         only=only,
