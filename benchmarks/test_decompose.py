@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from synatlas.decompose.discrete import binarise
+from synatlas.decompose.estimators import ESTIMATORS
 from synatlas.decompose.pairs import sum_pairs
 from synatlas.decompose.redundancy import ccs, ccs_compiled, mmi
 from synatlas.decompose.series import phiid
@@ -44,9 +46,28 @@ def test_plain_sums(benchmark, prompts, units):
     benchmark(sum_pairs, windows, windows, mmi, per_unit=False)
 
 
-@pytest.mark.parametrize("redundancy", [ccs, ccs_compiled])
-def test_common_change(benchmark, redundancy):
-    """Pointwise redundancy of 2,016 pairs, 100 steps."""
-    windows = standardise(memories(1, 100, 64), 1)
+@pytest.mark.parametrize(
+    ("redundancy", "units"), [(ccs, 64), (ccs_compiled, 64), (ccs_compiled, 256)]
+)
+def test_common_change(benchmark, redundancy, units):
+    """Pointwise redundancy, 100 steps, with the informations that it starts from."""
+    windows = standardise(memories(1, 100, units), 1)
     sum_pairs(windows, windows, redundancy, per_unit=False)
     benchmark(sum_pairs, windows, windows, redundancy, per_unit=False)
+
+
+@pytest.mark.parametrize("redundancy", ["mmi", "ccs"])
+@pytest.mark.parametrize(("kind", "units"), [("plain", 64), ("compiled", 64), ("compiled", 256)])
+def test_binary_sums(benchmark, redundancy, kind, units):
+    """Counts of binary windows, 100 steps, one thread."""
+    windows = binarise(memories(1, 100, units), 1)
+    engines = ESTIMATORS["binary"].engines[redundancy]
+    engine = engines.compiled(1) if kind == "compiled" else engines.plain
+    engine(windows, windows, per_unit=False)
+    benchmark(engine, windows, windows, per_unit=False)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_windows(benchmark, estimator):
+    """Sixty prompts of 256 series of 100 steps as windows."""
+    benchmark(ESTIMATORS[estimator].windows, memories(60, 100, 256), 1)

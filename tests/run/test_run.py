@@ -272,5 +272,18 @@ def test_a_direction_belongs_to_the_run_by_its_values(
     assert sa.open(tmp_path / "run" / FILES["atoms"]).sizes["unit"] == 6
 
 
+def test_the_estimator_belongs_to_the_run(done: Run, tiny: Path, prompts_of: Path) -> None:
+    """Binary series to the report, without the null that is in closed form for correlations."""
+    out = done.folder.parent / "binary"
+    arguments = ["--prompts", prompts_of, "--out", out, "--tokens", 24, "--batch-size", 2]
+    names = ["--estimator", "binary", "--nulls", "same_step", "--prompt-style", "raw"]
+    assert main(["map", *map_text(tiny, *arguments), *names]) == 0
+    atoms = sa.open(out / FILES["atoms"])
+    again = sa.decompose(done.recording, estimator="binary", nulls=("same_step",))
+    assert again.identical(atoms)
+    assert "same_step" in json.loads(atoms.attrs["nulls_left_out"])
+    assert np.isnan(sa.open(out / FILES["atlas"])["integration"]).all()
+
+
 def map_text(*arguments: object) -> list[str]:
     return [str(argument) for argument in arguments]
