@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int8
 
+from synatlas.decompose.copula import doubled_ranks, quantiles
 from synatlas.decompose.windows import CODE, LEAST_SAMPLES
 
 #: Rounding of a mean and of differences, in units of the last place.
@@ -53,7 +54,25 @@ def standard_columns(series: Float[np.ndarray, "prompt step unit"]) -> Columns:
     return Columns(rows / scale[..., None], reason, resolution)
 
 
+def copula_columns(series: Float[np.ndarray, "prompt step unit"]) -> Columns:
+    """The same of the normal scores of ranks, as :func:`synatlas.decompose.copula.normal_scores`.
+
+    A series is constant, too, where fewer than five samples differ from its most frequent value.
+    """
+    plain = standard_columns(series)
+    samples = plain.values.shape[2]
+    if samples < LEAST_SAMPLES:
+        return plain
+    fine = (plain.reason == CODE["ok"])[..., None]
+    ranks = doubled_ranks(np.where(fine, series.transpose(0, 2, 1), 0.0))
+    rare = (samples - ranks.most_frequent < LEAST_SAMPLES) & fine[..., 0]
+    scored = standard_columns(quantiles(samples)[ranks.doubled].transpose(0, 2, 1))
+    reason = np.where(rare, CODE["constant"], plain.reason).astype(np.int8)
+    values = np.where((reason == CODE["ok"])[..., None], scored.values, 0.0)
+    return Columns(values, reason, np.where(reason == CODE["ok"], scored.resolution, np.inf))
+
+
 #: How series become columns, by the name of the estimator.
 COLUMNS: Final[MappingProxyType[str, Callable[[np.ndarray], Columns]]] = MappingProxyType(
-    {"gaussian": standard_columns}
+    {"gaussian": standard_columns, "copula": copula_columns}
 )

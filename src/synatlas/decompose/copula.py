@@ -54,7 +54,7 @@ def normal_scores(series: Float[np.ndarray, "prompt step unit"], lag: int) -> Wi
     ranks = doubled_ranks(windows)
     rare = (samples - ranks.most_frequent < LEAST_SAMPLES).any(axis=1)
     reason = np.where(rare & (reason == 0), CODE["constant"], reason).astype(np.int8)
-    values = _scores(samples)[ranks.doubled]
+    values = quantiles(samples)[ranks.doubled]
     values -= values.mean(axis=-1, keepdims=True)
     norm = np.sqrt(np.einsum("pwus,pwus->pwu", values, values))
     values /= np.where((reason != 0)[:, None], np.inf, norm)[..., None]
@@ -85,7 +85,7 @@ def doubled_ranks(values: Float[np.ndarray, "*row sample"]) -> Ranks:
 
 
 @lru_cache(maxsize=16)
-def _scores(samples: int) -> np.ndarray:
+def quantiles(samples: int) -> np.ndarray:
     """Normal quantile of each doubled rank k, at k / 2 / (samples + 1)."""
     quantile = NormalDist().inv_cdf
     places = range(2, 2 * samples + 1)

@@ -115,7 +115,8 @@ def pid(
         alone [2]_. ``"ccs"``: common change in surprisal of each sample, averaged [3]_, from
         the fitted Gaussian itself as in `phiid`; every part may be negative.
     estimator
-        ``"gaussian"``: correlations of the series.
+        ``"gaussian"``: correlations of the series; ``"copula"``: of the normal scores of their
+        ranks, whatever their margins.
 
     Returns
     -------

@@ -63,7 +63,8 @@ def o_information(
     triplets
         Triplets of unit labels or positions; all where None, up to 5 million.
     estimator
-        ``"gaussian"``: correlations of the series.
+        ``"gaussian"``: correlations of the series; ``"copula"``: of the normal scores of their
+        ranks, whatever their margins.
 
     Returns
     -------
