@@ -7,8 +7,8 @@ transfer     squared partial correlation of a and y given x and x²: half of it 
 joint        the same for whichever of x and y tells less of a by itself, given the other: what
              is left of I(xy; a) when the better of I(x; a) and I(y; a) is taken off, the synergy
              of the two pasts about a under MMI (str + stx). It is 0 for a delayed copy.
-interaction  squared partial correlation of a and the product x y given x, x² and y: what no sum
-             of functions of x and y of these degrees tells.
+interaction  squared correlation of what x and x² leave of a and what x, x² and y leave of the
+             product x y: what no sum of functions of x and y of these degrees tells.
 total        joint + interaction.
 
 Partial correlations are averaged over prompts, c, and the variance of that average, s² / P, is
@@ -87,7 +87,7 @@ def _weaker(x: np.ndarray, a: np.ndarray, transfer: np.ndarray) -> np.ndarray:
 
 
 def _interaction(left: np.ndarray, v: np.ndarray, x: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """Partial correlation of v_i v_j given x_i, x_i² and x_j; `left` is free of the first two."""
+    """Correlation of `left`, a without x_i and x_i², with v_i v_j without these and x_j."""
     mean = _moment(v, v)
     variance = _moment(v**2, v**2) - mean**2
     on_x = _moment(v * x, v)

@@ -61,6 +61,15 @@ def test_linear_plants_are_stationary_and_matched(plant, memory):
     assert np.allclose(lagged[:, free], expected, atol=1e-12)
 
 
+def test_signs_that_no_series_has_are_drawn_again(monkeypatch):
+    settings = {"plant": "coupled", "memory": "arch", "same_step": "flat", "seed": 64}
+    system = planted_system(**settings)
+    assert np.linalg.eigvalsh(innovation_covariance(system.matrix, system.covariance))[0] > 0
+    monkeypatch.setattr("synatlas.simulate.planted.REDRAWS", 0)
+    with pytest.raises(ConfigError, match="variance"):
+        planted_system(**settings)
+
+
 def test_a_suppressor_predicts_jointly_what_no_pair_correlates_with():
     system = planted_system("suppressor", seed=4)
     lagged = system.covariance @ system.matrix.T

@@ -37,6 +37,7 @@ from synatlas.simulate.simulated import (
     Seed,
     innovation_covariance,
     layers_of,
+    least_variance,
     simulated,
     stationary,
 )
@@ -52,6 +53,9 @@ SHARED: Final = (0.0, 0.3)
 
 #: Same-step correlation within a set, lowest and highest, drawn for each set.
 WITHIN: Final = (0.3, 0.4)
+
+#: Times that random signs are drawn again before a coupling counts as too strong.
+REDRAWS: Final = 50
 
 #: Neighbouring layers that hold the plant.
 BAND: Final = 2
@@ -288,6 +292,19 @@ def _between(bounds: tuple[float, float], share: np.ndarray) -> np.ndarray:
 
 
 def _couple(base: System, cross: Cross, strength: float, rng: np.random.Generator) -> System:
+    """Couple the planted sets; signs that no stationary series has are drawn again."""
+    matrix = _coupled_matrix(base, cross, strength, rng)
+    for _ in range(REDRAWS):
+        if least_variance(matrix, base.covariance) > 0:
+            break
+        matrix = _coupled_matrix(base, cross, strength, rng)
+    innovation_covariance(matrix, base.covariance)
+    return base._replace(matrix=matrix)
+
+
+def _coupled_matrix(
+    base: System, cross: Cross, strength: float, rng: np.random.Generator
+) -> Float[np.ndarray, "unit unit"]:
     matrix = base.matrix.copy()
     for k in np.unique(base.group[base.truth]):
         one = np.flatnonzero(base.group == k)
@@ -296,7 +313,7 @@ def _couple(base: System, cross: Cross, strength: float, rng: np.random.Generato
         change = cross(covariance, base.memory[one], strength, rng)
         # (past, future) covariance is C A', so A changes by (C^-1 change)'.
         matrix[square] += np.linalg.solve(covariance, change).T
-    return base._replace(matrix=matrix)
+    return matrix
 
 
 def _driven(

@@ -116,9 +116,7 @@ def innovation_covariance(
     matrix: Float[np.ndarray, "unit unit"], covariance: Float[np.ndarray, "unit unit"]
 ) -> Float[np.ndarray, "unit unit"]:
     """C - A C A', or a :class:`ConfigError` where no series has this covariance."""
-    left = covariance - matrix @ covariance @ matrix.T
-    left = (left + left.T) / 2
-    least = float(np.linalg.eigvalsh(left)[0])
+    least = least_variance(matrix, covariance)
     if least <= 0:
         raise ConfigError(
             given=f"a coupling that leaves innovations of variance {least:.3g}",
@@ -126,4 +124,16 @@ def innovation_covariance(
             cause="memory, coupling and same-step correlation exclude each other",
             remedy="lower one of them",
         )
-    return left
+    return _left(matrix, covariance)
+
+
+def least_variance(
+    matrix: Float[np.ndarray, "unit unit"], covariance: Float[np.ndarray, "unit unit"]
+) -> float:
+    """Least variance over directions of C - A C A'."""
+    return float(np.linalg.eigvalsh(_left(matrix, covariance))[0])
+
+
+def _left(matrix: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+    left = covariance - matrix @ covariance @ matrix.T
+    return (left + left.T) / 2
