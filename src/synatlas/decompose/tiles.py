@@ -55,8 +55,11 @@ class TileSums(NamedTuple):
     flagged: list[Flagged]
 
 
-def tiles(units: int, prompts: int) -> list[Tile]:
-    """Tiles that together hold every pair once; those of few prompts have more columns."""
+def tiles(units: int, prompts: int = _PROMPTS) -> list[Tile]:
+    """Tiles that together hold every pair once; those of few prompts have more columns.
+
+    Without `prompts` no tile is wider than the rows of a kernel's scratch.
+    """
     # Of one size, a multiple of a vector's: a narrow tile costs as much as a wide one.
     count = -(-units // WIDTH)
     size = -(-units // (8 * count)) * 8
