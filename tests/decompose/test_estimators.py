@@ -16,7 +16,6 @@ from synatlas.decompose.discrete import binarise, binary_ccs, binary_mmi, sum_bi
 from synatlas.decompose.estimators import ESTIMATORS
 from synatlas.decompose.groups import mean_atoms
 from synatlas.decompose.lattice import SWAP
-from synatlas.decompose.local import local_phiid
 from synatlas.decompose.pipeline import decompose
 from synatlas.decompose.series import phiid
 from synatlas.decompose.windows import LEAST_SAMPLES, Windows
@@ -301,6 +300,4 @@ def test_what_is_of_correlations_alone_is_refused():
     noise = np.random.default_rng(0).normal(size=(3, 30, 3))
     with pytest.raises(ConfigError, match="gaussian, copula"):
         phiid(noise, estimator="binary", null="same_step")
-    with pytest.raises(ConfigError, match="gaussian, copula"):
-        local_phiid(noise, [("u0000", "u0001")], estimator="binary")
     assert np.isfinite(phiid(noise, estimator="copula", null="same_step")["null_mean"]).all()

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from synatlas.decompose.discrete import pack, table
-from synatlas.decompose.kernels_binary import SCRATCH, add_binary_tile
+from synatlas.decompose.kernels_binary import SCRATCH, WIDTH, add_binary_tile
 from synatlas.decompose.pairs import KEPT, ROWS, PairSums, pair_count, swapped_rows
-from synatlas.decompose.tiles import Tile, tiles
+from synatlas.decompose.tiles import Tile
 from synatlas.decompose.windows import CODE, Windows
 
 
@@ -64,7 +64,7 @@ def sum_binary_tiles(
     def run(tile: Tile) -> _TileSums:
         return _tile(mine, other, tile, sums, samples, change=common_change, per_unit=per_unit)
 
-    for done in _each(run, tiles(units), threads):
+    for done in _each(run, _tiles(units), threads):
         if unit is not None:
             unit[:, :, done.tile.rows] += done.rows
             unit[:, :, done.tile.columns] += done.columns
@@ -96,6 +96,11 @@ def packed(windows: Windows) -> Packed:
     ]
     counts = np.stack([one, two, both], axis=-1).astype(np.uint64)
     return Packed(words, counts, np.stack(held, axis=-1), windows.reason)
+
+
+def _tiles(units: int) -> list[Tile]:
+    cuts = [slice(k, min(k + WIDTH, units)) for k in range(0, units, WIDTH)]
+    return [Tile(mine, other) for k, mine in enumerate(cuts) for other in cuts[k:]]
 
 
 def _each(run, work: list[Tile], threads: int) -> Iterator[_TileSums]:

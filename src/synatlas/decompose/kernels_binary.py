@@ -10,7 +10,10 @@ import numba
 import numpy as np
 from numba.extending import intrinsic
 
-from synatlas.decompose.kernels import WIDTH, compiled
+from synatlas.decompose.kernels import compiled
+
+#: Widest tile: its rows of sums stay in a first-level cache.
+WIDTH: Final = 64
 
 _FAST: Final = {"contract", "reassoc", "nsz", "arcp"}
 
