@@ -1,6 +1,6 @@
 """All pairs of binary units with the compiled kernel, tile by tile."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -103,7 +103,7 @@ def _tiles(units: int) -> list[Tile]:
     return [Tile(mine, other) for k, mine in enumerate(cuts) for other in cuts[k:]]
 
 
-def _each(run, work: list[Tile], threads: int) -> Iterator[_TileSums]:
+def _each(run: Callable[[Tile], _TileSums], work: list[Tile], threads: int) -> Iterator[_TileSums]:
     if threads == 1 or len(work) == 1:
         yield from map(run, work)
         return
