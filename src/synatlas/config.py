@@ -57,7 +57,8 @@ class MapConfig:
     nulls
         Nulls to run; repeat the option for several.
     surrogates
-        Surrogates per null; chosen by the number of units where not given.
+        Surrogates per null, and the most graphs of chance; chosen by the number of units where not
+        given.
     nuisance
         What is taken out of the series first: trend, position, surprisal, frequency, token or
         differences; repeat the option for several.

@@ -266,8 +266,16 @@ class _Journey:
 
     def _rank(self) -> xr.Dataset:
         from synatlas.rank.rank import rank
+        from synatlas.rank.topology import DRAWS
 
-        return rank(self.artifacts["atoms"], seed=self.config.seed, progress=self.progress)
+        # Who asks for few surrogates of series asks for few of graphs.
+        asked = self.config.surrogates
+        return rank(
+            self.artifacts["atoms"],
+            seed=self.config.seed,
+            graph_draws=DRAWS if asked is None else min(DRAWS, asked),
+            progress=self.progress,
+        )
 
     def _report(self, parent: str) -> Path:
         from synatlas.report.page import report

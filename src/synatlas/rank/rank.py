@@ -28,7 +28,7 @@ from synatlas.rank.controls import (
 )
 from synatlas.rank.profile import Shape, layer_means, order_p, shape_of
 from synatlas.rank.resampling import Pooled, Resampled, resample, split_half
-from synatlas.rank.topology import topology
+from synatlas.rank.topology import DRAWS, topology
 from synatlas.rank.unit_scores import (
     pooled_draws,
     pooled_scores,
@@ -63,7 +63,7 @@ def rank(
     seed: int = 0,
     bootstrap: int = 1000,
     ci_prob: float = 0.95,
-    graph_draws: int = 100,
+    graph_draws: int = DRAWS,
     random_init: Sequence[xr.Dataset] = (),
     progress: Callable[[str, int, int], None] = silent,
 ) -> xr.Dataset:

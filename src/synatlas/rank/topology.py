@@ -52,8 +52,11 @@ RESTARTS: Final = 5
 #: Share of pairs that keep their edge in density-matched graphs: what the published figure shows.
 DENSITY: Final = 0.1
 
+#: Graphs of chance for every null and graph.
+DRAWS: Final = 100
+
 #: Time grows with the cube of the units: above 256 of them draws are fewer, but not below 20.
-_DRAW_WORK: Final = 100 * 256**3
+_DRAW_WORK: Final = DRAWS * 256**3
 LEAST_DRAWS: Final = 20
 
 _WHOLE: Final = ("graph", "weighting", "measure")
@@ -112,7 +115,7 @@ def topology(
     atoms: xr.Dataset,
     *,
     seed: int = 0,
-    draws: int = 100,
+    draws: int = DRAWS,
     density: float = DENSITY,
     progress: Callable[[str, int, int], None] = silent,
 ) -> xr.Dataset:
