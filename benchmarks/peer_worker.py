@@ -269,9 +269,8 @@ def main() -> None:
             start = time.process_time()
             atoms = work()
             times.append(time.process_time() - start)
-        pairs = job["counted"] or len(given["pairs"])
-        said |= {"seconds": min(times) / pairs, "megabytes": resident("VmHWM") - before}
-        said |= {"pairs": pairs}
+        said |= {"seconds": min(times) / job["counted"], "pairs": job["counted"]}
+        said |= {"megabytes": resident("VmHWM") - before}
         np.savez(folder / f"{peer}.npz", atoms=atoms)
     (folder / f"{peer}.json").write_text(json.dumps(said), encoding="utf-8")
 
