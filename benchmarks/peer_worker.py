@@ -6,6 +6,7 @@ and ``job.json`` (redundancy, estimator, rounds, folders). Written there: ``PEER
 the pairs in nats, and ``PEER.json`` with processor time a pair, memory and version.
 """
 
+import ctypes
 import json
 import re
 import subprocess
@@ -229,10 +230,13 @@ def resident(field: str) -> float:
     return int(found) / 1024
 
 
-def forget_peak() -> None:
-    """Let the greatest memory start from what is held now."""
+def forget() -> None:
+    """Give freed memory back, and let the greatest memory start from what is held now."""
     reset = Path("/proc/self/clear_refs")
     if reset.exists():
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
         reset.write_text("5", encoding="utf-8")
 
 
@@ -262,8 +266,8 @@ def main() -> None:
     except ModuleNotFoundError as error:
         said["missing"] = f"not installed ({error.name})"
     else:
+        forget()
         before = resident("VmRSS")
-        forget_peak()
         times, atoms = [], np.empty(0)
         for _ in range(job["rounds"]):
             start = time.process_time()
