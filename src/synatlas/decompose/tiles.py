@@ -154,10 +154,11 @@ def _tile(
         chunk = slice(begin, min(begin + _PROMPTS, prompts))
         lost = add_tile(
             _correlations(left, right, tile, chunk, workspace.table),
-            left.self_correlation[chunk, tile.rows],
-            left.self_information[chunk, tile.rows],
-            right.self_correlation[chunk, tile.columns],
-            right.self_information[chunk, tile.columns],
+            # One memory layout, whatever the slices: another would be compiled anew.
+            np.ascontiguousarray(left.self_correlation[chunk, tile.rows]),
+            np.ascontiguousarray(left.self_information[chunk, tile.rows]),
+            np.ascontiguousarray(right.self_correlation[chunk, tile.columns]),
+            np.ascontiguousarray(right.self_information[chunk, tile.columns]),
             tile.diagonal,
             LEAST_PIVOT,
             pair,

@@ -1,8 +1,9 @@
 """Lagged windows: every series as a standardised past and future, with what is wrong with it."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int8
@@ -14,6 +15,12 @@ CODE: Final = MappingProxyType({word: code for code, word in STATUS.items()})
 
 #: Fewest lagged samples: four variables and their mean leave no degree of freedom below this.
 LEAST_SAMPLES: Final = 5
+
+#: Numbers at a time.
+_TOGETHER: Final = 32_768
+
+#: Powers of two beyond which squares of differences are not safe.
+_EXPONENT: Final = 300
 
 # Rounding of a mean and of differences, in units of the last place.
 _ROUNDING = 16 * np.finfo(np.float64).eps
@@ -67,38 +74,81 @@ def standardise(series: Float[np.ndarray, "prompt step unit"], lag: int) -> Wind
     samples = steps - lag
     if samples < LEAST_SAMPLES:
         return _too_short(prompts, units, max(samples, 0))
+    out = Windows(
+        values=np.empty((prompts, 2, units, samples)),
+        self_correlation=np.empty((prompts, units)),
+        self_information=np.empty((prompts, units)),
+        reason=np.empty((prompts, units), dtype=np.int8),
+        resolution=np.empty((prompts, units)),
+    )
+    for part in _parts(prompts, units, steps):
+        _standardise(series, lag, out, part)
+    return out
+
+
+class _Part(NamedTuple):
+    """Some prompts and units."""
+
+    prompts: slice
+    units: slice
+
+
+def _parts(prompts: int, units: int, steps: int) -> Iterator[_Part]:
+    """Parts of which every pass stays in a second-level cache."""
+    many = max(1, _TOGETHER // steps)
+    for unit in range(0, units, many):
+        some = slice(unit, min(unit + many, units))
+        deep = max(1, many // (some.stop - some.start))
+        for prompt in range(0, prompts, deep):
+            yield _Part(slice(prompt, min(prompt + deep, prompts)), some)
+
+
+def _standardise(series: np.ndarray, lag: int, out: Windows, part: _Part) -> None:
+    """Write the windows of one part."""
+    here = (part.prompts, part.units)
     # Steps last and contiguous: every pass below is along them.
-    rows = np.ascontiguousarray(series.transpose(0, 2, 1), dtype=np.float64)
+    rows = series[part.prompts, :, part.units].transpose(0, 2, 1)
+    rows = np.ascontiguousarray(rows, dtype=np.float64)
     # NaN and infinity pass through both extremes.
     size = np.maximum(rows.max(axis=-1), -rows.min(axis=-1))
     finite = np.isfinite(size)
     if not finite.all():
         rows, size = np.where(finite[:, :, None], rows, 0.0), np.where(finite, size, 0.0)
-    # Squares of values beyond 1e150 overflow; a power of two changes no digit.
-    power = np.exp2(-np.clip(np.frexp(size)[1], -1000, 1000))[:, :, None]
-    values = np.empty((prompts, 2, units, samples))
-    np.multiply(rows[:, :, :samples], power, out=values[:, 0])
-    np.multiply(rows[:, :, lag:], power, out=values[:, 1])
-    values -= values.mean(axis=-1, keepdims=True)
+    exponent = np.frexp(size)[1]
+    if np.abs(exponent).max() > _EXPONENT:
+        # Squares overflow or vanish; a power of two changes no digit.
+        power = np.exp2(-np.clip(exponent, -1000, 1000))
+        rows, exponent = rows * power[:, :, None], np.zeros_like(exponent)
+    samples = out.shape[2]
+    values = out.values[part.prompts, :, part.units]
+    mean = np.full(samples, 1 / samples)
+    for window, first in enumerate((0, lag)):
+        cut = rows[:, :, first : first + samples]
+        np.subtract(cut, (cut @ mean)[:, :, None], out=values[:, window])
     # The second pass takes off what rounding of a large mean left.
-    values -= values.mean(axis=-1, keepdims=True)
+    values -= (values @ mean)[..., None]
     norm = np.sqrt(np.einsum("pwus,pwus->pwu", values, values))
-    floor = _ROUNDING * np.sqrt(samples)
-    constant = (norm <= floor).any(axis=1)
-    reason = np.where(constant, CODE["constant"], 0)
+    floor = np.ldexp(_ROUNDING * np.sqrt(samples), exponent)
+    reason = np.where((norm <= floor[:, None]).any(axis=1), CODE["constant"], 0)
     reason = np.where(finite, reason, CODE["nonfinite"]).astype(np.int8)
     scale = np.where((reason != 0)[:, None, :], np.inf, norm)
-    values /= scale[..., None]
-    resolution = np.where(reason != 0, np.inf, floor / scale.min(axis=1))
-    return with_self_information(values, reason, resolution)
+    values *= (1 / scale)[..., None]
+    out.resolution[here] = np.where(reason != 0, np.inf, floor / scale.min(axis=1))
+    out.self_correlation[here], out.self_information[here], out.reason[here] = _own(
+        values, reason, out.resolution[here]
+    )
 
 
-def with_self_information(
-    values: Float[np.ndarray, "prompt window unit sample"],
-    reason: Int8[np.ndarray, "prompt unit"],
-    resolution: Float[np.ndarray, "prompt unit"],
-) -> Windows:
-    """Windows of standardised values, which are set to 0 in place where a series is undefined."""
+class _Own(NamedTuple):
+    """What a series' past says about its own future, NaN where undefined, and the reason."""
+
+    correlation: np.ndarray
+    information: np.ndarray
+    reason: np.ndarray
+
+
+def _own(values: np.ndarray, reason: np.ndarray, resolution: np.ndarray) -> _Own:
+    """Correlation and information; values of undefined series are set to 0 in place."""
     past, future = values[:, 0], values[:, 1]
     r = np.einsum("pus,pus->pu", past, future)
     # The residual keeps the digits that 1 - r² loses when r is near 1.
@@ -108,11 +158,22 @@ def with_self_information(
     bad = reason != 0
     if bad.any():
         values[np.broadcast_to(bad[:, None, :], values.shape[:3])] = 0.0
+    information = -0.5 * np.log(np.where(bad, 1.0, unexplained))
+    return _Own(np.where(bad, np.nan, r), np.where(bad, np.nan, information), reason)
+
+
+def with_self_information(
+    values: Float[np.ndarray, "prompt window unit sample"],
+    reason: Int8[np.ndarray, "prompt unit"],
+    resolution: Float[np.ndarray, "prompt unit"],
+) -> Windows:
+    """Windows of standardised values, which are set to 0 in place where a series is undefined."""
+    own = _own(values, reason, resolution)
     return Windows(
         values=values,
-        self_correlation=np.where(bad, np.nan, r),
-        self_information=np.where(bad, np.nan, -0.5 * np.log(np.where(bad, 1.0, unexplained))),
-        reason=reason,
+        self_correlation=own.correlation,
+        self_information=own.information,
+        reason=own.reason,
         resolution=resolution,
     )
 
