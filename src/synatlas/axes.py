@@ -1,5 +1,6 @@
 """The vocabulary: names of dimensions, of the sixteen atoms, and what each word means."""
 
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
@@ -71,6 +72,7 @@ def unit_label(layer: int, index: int, kind: str = "H") -> str:
     return f"L{layer:02d}{kind}{index:02d}"
 
 
+@lru_cache(maxsize=4)
 def array_labels(count: int) -> tuple[str, ...]:
     """Labels ``u0000``, ``u0001`` ... of the columns of a plain array."""
     return tuple(f"u{i:04d}" for i in range(count))

@@ -9,9 +9,10 @@ from time_series import var_series
 from reference.phiid_reference import pair_atoms
 from synatlas.decompose.groups import mean_atoms
 from synatlas.decompose.kernels import add_tile
+from synatlas.decompose.lattice import AGGREGATES, aggregate, grid
 from synatlas.decompose.pairs import pair_index, panels, sum_pairs
 from synatlas.decompose.redundancy import mmi
-from synatlas.decompose.tiles import sum_tiles, tiles
+from synatlas.decompose.tiles import measure_tiles, sum_tiles, tiles
 from synatlas.decompose.windows import standardise
 
 compiled = partial(sum_tiles, redundancy=mmi, threads=1)
@@ -125,3 +126,20 @@ def test_one_kernel_is_compiled_whatever_the_shapes():
         for per_unit, only in ((False, "all"), (True, "extremes")):
             compiled(windows, windows, per_unit=per_unit, only=only)
     assert len(add_tile.signatures) == 1
+
+
+def test_measures_are_those_of_the_sums():
+    """Atoms, I(xy; ab) and aggregates on the way, and after sums."""
+    windows = standardise(var_series(np.random.default_rng(6), 50, 150)[None], 1)
+    rows = measure_tiles(windows, threads=2)
+    sums = plain(windows, windows, per_unit=False).pair
+    atoms = mean_atoms(sums)
+    assert np.allclose(grid(rows[:16]), atoms, atol=1e-12)
+    assert np.allclose(rows[16], sums[15], atol=1e-12)
+    for name, row in zip(AGGREGATES, rows[17:], strict=True):
+        assert np.allclose(row, aggregate(name, atoms), atol=1e-12), name
+    assert np.array_equal(rows, measure_tiles(windows, threads=1))
+
+
+def test_measures_leave_flagged_pairs_to_the_sums():
+    assert measure_tiles(windows_of(4, 50, 9).take(np.array([1])), threads=1) is None

@@ -11,9 +11,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+import numpy as np
+from jaxtyping import Float
+
 from synatlas.decompose.accelerated import Accelerator
 from synatlas.decompose.estimators import ESTIMATORS, Engine, Estimator
 from synatlas.decompose.pairs import pair_count
+from synatlas.decompose.windows import Windows
 
 #: Earlier pair-prompts under MMI after which the next call is taken as one of many.
 REPEATED_FROM: Final = 250_000
@@ -77,3 +81,16 @@ def choose_engine(
     if repeated or work >= engines.compile_from:
         engine = engines.compiled(1 if cases < _THREADS_FROM else threads or os.cpu_count() or 1)
     return partial(engine, only=only)
+
+
+def measure(engine: Engine, windows: list[Windows]) -> Float[np.ndarray, "row pair"] | None:
+    """Rows of :func:`synatlas.decompose.tiles.measure_tiles`, if `engine` would compile anyway.
+
+    None where that function does not apply: then sums say the same.
+    """
+    tiles = sys.modules.get("synatlas.decompose.tiles")
+    if tiles is None or not isinstance(engine, partial) or engine.func is not tiles.sum_tiles:
+        return None
+    if engine.keywords["only"] != "all" or len(windows) != 1 or windows[0].shape[0] != 1:
+        return None
+    return tiles.measure_tiles(windows[0], threads=engine.keywords["threads"])

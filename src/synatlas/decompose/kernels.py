@@ -330,16 +330,16 @@ def _add_to_units(s, kept, count, t, i, start, x_unit, y_unit, swap):
 
 @compiled(_EXACT)
 @no_type_check
-def _add_to_pairs(s, kept, count, pair, place, fresh):
-    """Add the rows over prompts to the pairs'; the first prompts are copied, and nothing read."""
+def _add_to_pairs(s, first, kept, count, pair, place, fresh):
+    """Add rows from `first` on to the pairs'; the first prompts are copied, and nothing read."""
     for k in range(kept):
-        total = np.uint64((_TOTAL + k) * _STRIDE)
+        row = np.uint64((first + k) * _STRIDE)
         if fresh:
             for j in range(count):
-                pair[k, place + j] = s[total + j]
+                pair[k, place + j] = s[row + j]
         else:
             for j in range(count):
-                pair[k, place + j] += s[total + j]
+                pair[k, place + j] += s[row + j]
 
 
 @compiled(_EXACT)
@@ -396,5 +396,85 @@ def add_tile(
                 if per_unit:
                     _add_to_units(s, kept, count, t, i, start, x_unit, y_unit, swap)
                 _add_to_total(s, kept, count, t == 0)
-            _add_to_pairs(s, kept, count, pair, np.uint64(offsets[i] + begin), fresh)
+            place = np.uint64(offsets[i] + begin)
+            _add_to_pairs(s, _TOTAL, kept, count, pair, place, fresh)
     return found
+
+
+@compiled(_EXACT)
+@no_type_check
+def _differences(s, first, step, length):
+    """Möbius inverse on one axis, of four rows that stand `step` apart."""
+    red, one = np.uint64(first), np.uint64(first + step)
+    two, both = np.uint64(first + 2 * step), np.uint64(first + 3 * step)
+    for j in range(length):
+        s[both + j] = s[both + j] - s[one + j] - s[two + j] + s[red + j]
+        s[one + j] -= s[red + j]
+        s[two + j] -= s[red + j]
+
+
+@compiled(_EXACT)
+@no_type_check
+def _measures(s, length, count, cells, signs, ends):
+    """Replace rows of knowns by atoms, I(xy; ab) and aggregates."""
+    tdmi, known = np.uint64((_SUM + 16) * _STRIDE), np.uint64((_SUM + 15) * _STRIDE)
+    for j in range(length):
+        s[tdmi + j] = s[known + j]
+    for k in range(4):
+        _differences(s, (_SUM + 4 * k) * _STRIDE, _STRIDE, length)
+    for k in range(4):
+        _differences(s, (_SUM + k) * _STRIDE, 4 * _STRIDE, length)
+    for k in range(count):
+        to = np.uint64((_SUM + 17 + k) * _STRIDE)
+        for j in range(length):
+            s[to + j] = 0.0
+        for part in range(ends[k], ends[k + 1]):
+            cell, sign = np.uint64((_SUM + cells[part]) * _STRIDE), signs[part]
+            for j in range(length):
+                s[to + j] += sign * s[cell + j]
+
+
+@compiled(_EXACT)
+@no_type_check
+def measure_tile(
+    table,  # as of add_tile, of one prompt
+    x_self,
+    x_information,
+    y_self,
+    y_information,
+    diagonal,
+    threshold,
+    out,  # (row, pair): sixteen atoms, I(xy; ab), aggregates
+    offsets,
+    cells,  # aggregate k sums the atoms cells[ends[k] : ends[k + 1]] with their signs
+    signs,
+    ends,
+    s,
+):
+    """Atoms and aggregates of the pairs of one tile; returns how many pairs are left undefined."""
+    rows, columns = x_self.shape[1], y_self.shape[1]
+    lost = 0
+    for i in range(rows):
+        for begin in range(i + 1 if diagonal else 0, columns, WIDTH):
+            width = min(WIDTH, columns - begin)
+            _case(
+                s,
+                table,
+                0,
+                i,
+                begin,
+                width,
+                x_self,
+                x_information,
+                y_self,
+                y_information,
+                False,
+                threshold,
+            )
+            for j in range(width):
+                lost += 1 if s[_OK * _STRIDE + j] == 0.0 else 0
+            length = np.uint64(min((width + _WHOLE - 1) // _WHOLE * _WHOLE, WIDTH))
+            _measures(s, length, ends.shape[0] - 1, cells, signs, ends)
+            count, place = np.uint64(width), np.uint64(offsets[i] + begin)
+            _add_to_pairs(s, _SUM, out.shape[0], count, out, place, True)
+    return lost

@@ -13,10 +13,10 @@ from synatlas.decompose.accelerated import accelerator_of
 from synatlas.decompose.atoms import STATUS
 from synatlas.decompose.blas import one_blas_thread
 from synatlas.decompose.correction import FITS, check_correction, corrected
-from synatlas.decompose.engine import History, choose_engine
+from synatlas.decompose.engine import History, choose_engine, measure
 from synatlas.decompose.estimators import ESTIMATORS
 from synatlas.decompose.groups import Totals, group_by_length, mean_atoms, mean_row, statuses, total
-from synatlas.decompose.lattice import AGGREGATE_NAMES, aggregate
+from synatlas.decompose.lattice import AGGREGATE_NAMES, AGGREGATES, aggregate, grid
 from synatlas.decompose.nuisance import Facts, remove
 from synatlas.decompose.nulls import NULLS
 from synatlas.decompose.options import check_lag, check_null, choose
@@ -170,8 +170,12 @@ def phiid(
     )
     if correction is not None:
         engine = corrected(engine, correction)
-    totals = total(windows, windows, [g.prompts for g in groups], engine, per_unit=False)
-    dataset = _dataset(totals, given.units) if only == "all" else _extremes(totals, given.units)
+    rows = measure(engine, windows)
+    if rows is None:
+        totals = total(windows, windows, [g.prompts for g in groups], engine, per_unit=False)
+        dataset = _dataset(totals, given.units) if only == "all" else _extremes(totals, given.units)
+    else:
+        dataset = _measured(rows, given.units)
     if chosen is not None:
         if chosen.draw is None:
             tested = same_step_test(windows, seed=seed)
@@ -201,6 +205,14 @@ def _dataset(totals: Totals, units: tuple[str, ...]) -> xr.Dataset:
     atom = mean_atoms(totals.pair, in_place=True)
     aggregates = {name: aggregate(name, atom) for name in AGGREGATE_NAMES}
     values = {"atom": atom, "tdmi": tdmi, "status": status, **aggregates}
+    return _labelled(units).copy(data=values)
+
+
+def _measured(rows: np.ndarray, units: tuple[str, ...]) -> xr.Dataset:
+    """From rows of :func:`synatlas.decompose.engine.measure`."""
+    aggregates = dict(zip(AGGREGATES, rows[17:], strict=True))
+    status = np.zeros(rows.shape[1], dtype=np.int8)
+    values = {"atom": grid(rows[:16]), "tdmi": rows[16], "status": status, **aggregates}
     return _labelled(units).copy(data=values)
 
 

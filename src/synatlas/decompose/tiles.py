@@ -4,15 +4,18 @@ A correlation table of all units is never held: one product per tile and prompt 
 blocks past-past, past-future, future-past and future-future.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from math import prod
 from queue import SimpleQueue
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
+from jaxtyping import Float
 
-from synatlas.decompose.kernels import SCRATCH, WIDTH, add_tile
+from synatlas.axes import SHORT_NAMES
+from synatlas.decompose.kernels import SCRATCH, WIDTH, add_tile, measure_tile
+from synatlas.decompose.lattice import AGGREGATES
 from synatlas.decompose.pairs import (
     KEPT,
     LEAST_PIVOT,
@@ -90,13 +93,20 @@ def sum_tiles(
     pair = np.empty((rows, pair_count(units)))
     unit = np.zeros((prompts, rows, units)) if per_unit else None
     flagged: list[Flagged] = []
-    for done in _each_tile(left, right, pair, per_unit=per_unit, threads=threads):
+
+    def run(tile: Tile, workspace: _Workspace) -> TileSums:
+        return _tile(left, right, tile, pair, workspace, per_unit=per_unit)
+
+    for done in _each_tile(units, prompts, threads, run):
         flagged += done.flagged
         if unit is not None and done.rows is not None and done.columns is not None:
             unit[:, :, done.tile.rows] += done.rows
             unit[:, :, done.tile.columns] += done.columns
     sums = PairSums(pair=pair, unit=unit, tally=None)
     return add_flagged(sums, left, right, redundancy, flagged, only=only) if flagged else sums
+
+
+Done = TypeVar("Done")
 
 
 class _Workspace:
@@ -109,9 +119,9 @@ class _Workspace:
 
 
 def _each_tile(
-    left: Windows, right: Windows, pair: np.ndarray, *, per_unit: bool, threads: int
-) -> Iterator[TileSums]:
-    prompts, units, _ = left.shape
+    units: int, prompts: int, threads: int, run: Callable[[Tile, _Workspace], Done]
+) -> Iterator[Done]:
+    """What `run` makes of each tile, in order, whatever thread has run it."""
     work = tiles(units, prompts)
     cases = max(tile.size for tile in work) * min(prompts, _PROMPTS)
     threads = min(threads, len(work))
@@ -119,17 +129,17 @@ def _each_tile(
     for _ in range(threads):
         free.put(_Workspace(cases))
 
-    def run(tile: Tile) -> TileSums:
+    def one(tile: Tile) -> Done:
         workspace = free.get()
-        done = _tile(left, right, tile, pair, workspace, per_unit=per_unit)
+        done = run(tile, workspace)
         free.put(workspace)
         return done
 
     if threads == 1:
-        yield from map(run, work)
+        yield from map(one, work)
         return
     with ThreadPoolExecutor(threads) as pool:
-        yield from pool.map(run, work)
+        yield from pool.map(one, work)
 
 
 def _tile(
@@ -143,8 +153,6 @@ def _tile(
 ) -> TileSums:
     prompts, units, _ = left.shape
     rows, columns = tile.rows.stop - tile.rows.start, tile.columns.stop - tile.columns.start
-    first = np.arange(tile.rows.start, tile.rows.stop)
-    offsets = first * (2 * units - first - 1) // 2 - first - 1 + tile.columns.start
     kept = len(pair)
     x_unit = np.zeros((prompts if per_unit else 1, kept, rows))
     y_unit = np.zeros((prompts if per_unit else 1, kept, columns))
@@ -153,16 +161,9 @@ def _tile(
     for begin in range(0, prompts, _PROMPTS):
         chunk = slice(begin, min(begin + _PROMPTS, prompts))
         lost = add_tile(
-            _correlations(left, right, tile, chunk, workspace.table),
-            # One memory layout, whatever the slices: another would be compiled anew.
-            np.ascontiguousarray(left.self_correlation[chunk, tile.rows]),
-            np.ascontiguousarray(left.self_information[chunk, tile.rows]),
-            np.ascontiguousarray(right.self_correlation[chunk, tile.columns]),
-            np.ascontiguousarray(right.self_information[chunk, tile.columns]),
-            tile.diagonal,
-            LEAST_PIVOT,
+            *_inputs(left, right, tile, chunk, workspace.table),
             pair,
-            offsets,
+            _offsets(tile, units),
             begin == 0,
             per_unit,
             x_unit[chunk] if per_unit else x_unit,
@@ -184,6 +185,37 @@ def _tile(
     return TileSums(tile, *sums, flagged)
 
 
+def _offsets(tile: Tile, units: int) -> np.ndarray:
+    """Position in pair order of each row with the tile's first column, if it were a pair."""
+    first = np.arange(tile.rows.start, tile.rows.stop)
+    return first * (2 * units - first - 1) // 2 - first - 1 + tile.columns.start
+
+
+class _Inputs(NamedTuple):
+    """What every kernel takes first, see :func:`synatlas.decompose.kernels.add_tile`."""
+
+    table: np.ndarray
+    x_self: np.ndarray
+    x_information: np.ndarray
+    y_self: np.ndarray
+    y_information: np.ndarray
+    diagonal: bool
+    threshold: float
+
+
+def _inputs(left: Windows, right: Windows, tile: Tile, chunk: slice, memory: np.ndarray) -> _Inputs:
+    # One memory layout, whatever the slices: another would be compiled anew.
+    return _Inputs(
+        _correlations(left, right, tile, chunk, memory),
+        np.ascontiguousarray(left.self_correlation[chunk, tile.rows]),
+        np.ascontiguousarray(left.self_information[chunk, tile.rows]),
+        np.ascontiguousarray(right.self_correlation[chunk, tile.columns]),
+        np.ascontiguousarray(right.self_information[chunk, tile.columns]),
+        tile.diagonal,
+        LEAST_PIVOT,
+    )
+
+
 def _correlations(
     left: Windows, right: Windows, tile: Tile, chunk: slice, memory: np.ndarray
 ) -> np.ndarray:
@@ -201,3 +233,23 @@ def _correlations(
         other = right.values[chunk, :, tile.columns].swapaxes(2, 3)
         np.matmul(mine[:, :, None], other[:, None], out=table)
     return table
+
+
+def measure_tiles(windows: Windows, *, threads: int) -> Float[np.ndarray, "row pair"] | None:
+    """Sixteen atoms, I(xy; ab) and the aggregates of every pair of one prompt, in nats.
+
+    As of :func:`sum_tiles` and what follows it, within 1e-13, without sums in memory between. None
+    where some pair is left to :func:`synatlas.decompose.pairs.add_flagged`.
+    """
+    _, units, _ = windows.shape
+    cells = [SHORT_NAMES.index(n.removeprefix("-")) for names in AGGREGATES.values() for n in names]
+    signs = [-1.0 if n.startswith("-") else 1.0 for names in AGGREGATES.values() for n in names]
+    parts = np.array(cells), np.array(signs), np.cumsum([0, *map(len, AGGREGATES.values())])
+    out = np.empty((17 + len(AGGREGATES), pair_count(units)))
+
+    def run(tile: Tile, workspace: _Workspace) -> int:
+        inputs = _inputs(windows, windows, tile, slice(0, 1), workspace.table)
+        return measure_tile(*inputs, out, _offsets(tile, units), *parts, workspace.scratch)
+
+    lost = sum(_each_tile(units, 1, threads, run))
+    return None if lost else out
