@@ -103,6 +103,10 @@ ATOMS = Schema(
             "bootstrap",
             long_name="pooled atom minus same-step null, prompts drawn with replacement",
         ),
+        "pooled_noise_draw": _grid(
+            "bootstrap",
+            long_name="the same where nothing is coupled, departures of prompts with random signs",
+        ),
     },
     coords={
         "unit_a": Variable(dims=("pair",), dtype="str", units="", long_name="first unit"),

@@ -91,6 +91,6 @@ def measure(engine: Engine, windows: list[Windows]) -> Float[np.ndarray, "row pa
     tiles = sys.modules.get("synatlas.decompose.tiles")
     if tiles is None or not isinstance(engine, partial) or engine.func is not tiles.sum_tiles:
         return None
-    if engine.keywords["only"] != "all" or len(windows) != 1 or windows[0].shape[0] != 1:
+    if engine.keywords.get("only", "all") != "all" or len(windows) != 1 or windows[0].shape[0] != 1:
         return None
     return tiles.measure_tiles(windows[0], threads=engine.keywords["threads"])

@@ -40,6 +40,18 @@ def check_lag(lag: Any, n_steps: np.ndarray, *, least: int = 1) -> None:
         )
 
 
+def read_lags(lag: Any, n_steps: np.ndarray) -> tuple[int, ...]:
+    """One lag or several, each checked."""
+    lags = (lag,) if _whole(lag) or np.ndim(lag) == 0 else tuple(lag)
+    if not lags:
+        raise ConfigError(
+            given="no lag", expected="at least one", remedy="pass lag=1 for the next step"
+        )
+    for each in lags:
+        check_lag(each, n_steps)
+    return tuple(int(each) for each in lags)
+
+
 def check_surrogates(surrogates: Any) -> None:
     """Refuse anything but a count."""
     if not _whole(surrogates) or surrogates < 0:
@@ -71,6 +83,12 @@ def check_null(
         )
     if null.draw is None:
         return
+    if null.needs_category:
+        raise ConfigError(
+            given=f"null {name!r} with series alone",
+            expected="a Recording, whose prompts have categories",
+            remedy="pass the recording to synatlas.decompose, or take the null cross_prompt",
+        )
     if surrogates == 0:
         raise ConfigError(
             given=f"null {name!r} with surrogates 0",

@@ -31,7 +31,7 @@ from synatlas.decompose.options import can_run, check_lag, check_surrogates, cho
 from synatlas.decompose.pairs import ABSOLUTE, DEFINED, SAME, TDMI, pair_count
 from synatlas.decompose.pooled import Pooled, pool
 from synatlas.decompose.redundancy import REDUNDANCIES
-from synatlas.decompose.series import pair_labels
+from synatlas.decompose.series import ONLY, pair_labels
 from synatlas.decompose.unit_nulls import null_rows, stack_nulls
 from synatlas.decompose.windows import Windows
 from synatlas.errors import ConfigError
@@ -63,6 +63,7 @@ class Config:
     bootstraps: int
     seed: int
     nuisance: tuple[str, ...]
+    null_atoms: str
 
 
 def default_surrogates(units: int) -> int:
@@ -84,6 +85,7 @@ def decompose(
     estimator: str = "gaussian",
     nulls: Sequence[str] = ("cross_prompt", "window_shift", "same_step"),
     surrogates: int | None = None,
+    null_atoms: str = "rtr+sts",
     seed: int = 0,
     nuisance: Sequence[str] = (),
     threads: int | None = None,
@@ -103,6 +105,8 @@ def decompose(
         why.
     surrogates
         Draws of each sampled null; by default 199 up to 300 units and 39 beyond.
+    null_atoms
+        Atoms of sampled nulls: ``"rtr+sts"``, which costs less, or ``"all"``. Others are NaN.
     nuisance
         What is taken out of the series before anything else, by least squares: names from
         :data:`synatlas.decompose.nuisance.NUISANCES`. The attribute ``nuisance_degrees`` is the
@@ -137,7 +141,8 @@ def decompose(
     chosen = {name: choose(NULLS, name, "null") for name in nulls}
     count = default_surrogates(data.units) if surrogates is None else surrogates
     check_surrogates(count)
-    left_out = _left_out(chosen, data.n_steps, count, estimator)
+    category = recording["category"].values
+    left_out = _left_out(chosen, data.n_steps, category, count, estimator)
     runnable = {name: null for name, null in chosen.items() if name not in left_out}
     config = Config(
         lag=lag,
@@ -148,6 +153,7 @@ def decompose(
         bootstraps=_bootstraps(data, runnable),
         seed=seed,
         nuisance=data.left.names,
+        null_atoms=null_atoms,
     )
     sampled = {name: null for name, null in runnable.items() if null.draw is not None}
     windows = [way.windows(group.series, lag) for group in data.groups]
@@ -156,6 +162,14 @@ def decompose(
         redundancy, estimator=way, units=data.units, passes=passes, threads=threads
     )
     observed = data.total(windows, engine)
+    drawn = choose_engine(
+        redundancy,
+        estimator=way,
+        units=data.units,
+        passes=passes,
+        threads=threads,
+        only=choose(ONLY, null_atoms, "null_atoms"),
+    )
     progress("pairs", 1, 1)
     variables = {**_pair_variables(observed), **_unit_variables(observed, windows, data.groups)}
     if redundancy == "mmi" and pair_count(data.units) * data.n_steps.size <= CCS_UP_TO:
@@ -163,9 +177,10 @@ def decompose(
     rows = [
         null_rows(
             null,
-            prepare(null, data.groups, way.windows, lag),
-            engine,
-            way.self_information,
+            prepare(null, data.groups, way.windows, lag, category),
+            drawn,
+            way,
+            redundancy=redundancy,
             surrogates=count,
             seed=seed,
             progress=partial(progress, name),
@@ -231,7 +246,11 @@ def _bootstraps(data: _Data, runnable: dict[str, Null]) -> int:
 
 
 def _left_out(
-    chosen: dict[str, Null], n_steps: np.ndarray, surrogates: int, estimator: str
+    chosen: dict[str, Null],
+    n_steps: np.ndarray,
+    category: np.ndarray,
+    surrogates: int,
+    estimator: str,
 ) -> dict[str, str]:
     """Why a null is not run, for those that are not."""
     out: dict[str, str] = {}
@@ -240,9 +259,17 @@ def _left_out(
             out[name] = f"its closed form is one of correlations, not of estimator {estimator}"
         elif not can_run(null, n_steps):
             out[name] = f"needs {null.least_prompts} prompts of one length"
+        elif null.needs_category and _largest(n_steps, category) < null.least_prompts:
+            out[name] = f"needs {null.least_prompts} prompts of one length and category"
         elif null.draw is not None and surrogates == 0:
             out[name] = "surrogates=0"
     return out
+
+
+def _largest(n_steps: np.ndarray, category: np.ndarray) -> int:
+    """Most prompts of one length and category."""
+    kinds = np.array([f"{steps} {name}" for steps, name in zip(n_steps, category, strict=True)])
+    return int(np.unique(kinds, return_counts=True)[1].max())
 
 
 def _attrs(recording: xr.Dataset, config: Config, data: _Data) -> dict[str, Any]:
@@ -326,14 +353,16 @@ def _pooled(windows: list[Windows], config: Config) -> Pooled:
 
 def _pooled_variables(pooled: Pooled | None, config: Config, units: int) -> dict[str, Any]:
     observed = null = np.full((units, 4, 4), np.nan)
-    excess = np.full((config.bootstraps, units, 4, 4), np.nan)
+    excess = noise = np.full((config.bootstraps, units, 4, 4), np.nan)
     if pooled is not None:
         observed, null = pooled.observed, pooled.null
         excess = pooled.excess_draw if len(pooled.excess_draw) else excess
+        noise = pooled.noise_draw if len(pooled.noise_draw) else noise
     return {
         "pooled_atom": (_UNIT_GRID, observed),
         "same_step_atom": (_UNIT_GRID, null),
         "pooled_excess_draw": ((BOOTSTRAP, *_UNIT_GRID), excess),
+        "pooled_noise_draw": ((BOOTSTRAP, *_UNIT_GRID), noise),
     }
 
 

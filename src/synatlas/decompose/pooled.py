@@ -15,7 +15,7 @@ counted.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -39,6 +39,9 @@ from synatlas.decompose.pairs import (
 )
 from synatlas.decompose.windows import Windows
 
+#: Draws of signs for the null's own noise.
+FLIPS: Final = 199
+
 #: Rows of unit sums: 16 knowns and the number of defined pairs.
 _COUNT = 16
 _SWAPPED = np.concatenate([SWAP, [_COUNT]])
@@ -46,14 +49,17 @@ _SWAPPED = np.concatenate([SWAP, [_COUNT]])
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pooled:
-    """Means over partners of pooled atoms, of their null, and of bootstrap draws of the excess.
+    """Means over partners of pooled atoms, of their null, and of draws of the excess.
 
+    `excess_draw` has prompts drawn with replacement, for intervals; `noise_draw` is the excess of
+    the null's own noise, for p (see :func:`flipped`).
     `left_out` counts pairs without a null.
     """
 
     observed: Float[np.ndarray, "unit past future"]
     null: Float[np.ndarray, "unit past future"]
     excess_draw: Float[np.ndarray, "bootstrap unit past future"]
+    noise_draw: Float[np.ndarray, "bootstrap unit past future"]
     left_out: int
 
 
@@ -63,24 +69,31 @@ def pool(windows: list[Windows], *, bootstraps: int, seed: int) -> Pooled:
     prompts = sum(group.shape[0] for group in windows)
     weights = bootstrap_weights(prompts, bootstraps, seed)
     observed, null = np.zeros((1, 17, units)), np.zeros((1, 17, units))
-    excess = np.zeros((bootstraps, 17, units))
+    excess, noise = np.zeros((bootstraps, 17, units)), np.zeros((bootstraps, 17, units))
+    signs = flips(prompts, bootstraps, seed)
     for panel in panels(units):
         table = prompt_table(windows, panel)
+        base = knowns(weights[:1], table)[1]
         for chunk in chunks(bootstraps + 1, panel.first.size):
             real, model = knowns(weights[chunk], table)
+            drawn = slice(max(chunk.start, 1) - 1, chunk.stop - 1)
             if chunk.start == 0:
                 add_to_units(observed, real[:1], panel, _SWAPPED)
                 add_to_units(null, model[:1], panel, _SWAPPED)
-            drawn = slice(max(chunk.start, 1) - 1, chunk.stop - 1)
             difference = real - model
             difference[:, _COUNT] = real[:, _COUNT]
             add_to_units(
                 excess[drawn], difference[drawn.start + 1 - chunk.start :], panel, _SWAPPED
             )
+            # The noise of the null, from the same null: what no coupling at all departs by.
+            departed = flipped(signs[drawn], table)
+            departed[:, :_COUNT] -= np.where(departed[:, _COUNT:] > 0, base[:, :_COUNT], 0.0)
+            add_to_units(noise[drawn], departed, panel, _SWAPPED)
     return Pooled(
         observed=_mean(observed)[0],
         null=_mean(null)[0],
         excess_draw=_mean(excess),
+        noise_draw=_mean(noise),
         left_out=pair_count(units) - int(observed[0, _COUNT].sum()) // 2,
     )
 
@@ -91,6 +104,12 @@ def bootstrap_weights(prompts: int, bootstraps: int, seed: int) -> Float[np.ndar
     even = np.full(prompts, 1.0 / prompts)
     drawn = rng.multinomial(prompts, even, size=bootstraps).astype(np.float64)
     return np.concatenate([np.ones((1, prompts)), drawn])
+
+
+def flips(prompts: int, count: int, seed: int) -> Float[np.ndarray, "draw prompt"]:
+    """Random signs, +1 or -1, of every prompt."""
+    rng = np.random.default_rng([seed, 3])
+    return rng.choice([-1.0, 1.0], size=(count, prompts))
 
 
 class PromptTable(NamedTuple):
@@ -123,6 +142,29 @@ def knowns(
         # Pooled pairs have no series to go back to: near-singular ones are left out.
         defined = (left[0].pivot >= LEAST_PIVOT) & (left[1].pivot >= LEAST_PIVOT)
         return _rows(left[0], defined), _rows(left[1], defined)
+
+
+def flipped(
+    signs: Float[np.ndarray, "draw prompt"], table: PromptTable
+) -> Float[np.ndarray, "draw row pair"]:
+    """Knowns of the null with noise: each prompt's departure from it with a random sign.
+
+    The departure of prompt p is r_xb,p - b r_xy,p with the pooled memory b, and likewise for
+    r_ya; with their own signs their mean is what the data depart by.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        count = table.valid.sum(axis=0)
+        r = Correlations(*(table.values.sum(axis=1) / count))
+        each = Correlations(*table.values)
+        xb = r.yb * r.xy + signs @ np.where(table.valid, each.xb - r.yb * each.xy, 0.0) / count
+        ya = r.xa * r.xy + signs @ np.where(table.valid, each.ya - r.xa * each.xy, 0.0) / count
+        left = variances(
+            Correlations(*(np.broadcast_to(v, xb.shape) for v in r))._replace(xb=xb, ya=ya)
+        )
+        model = variances(r._replace(xb=r.yb * r.xy, ya=r.xa * r.xy))
+        # A pair is left out of noise and null alike, or noise would be of other pairs.
+        defined = (left.pivot >= LEAST_PIVOT) & (model.pivot >= LEAST_PIVOT)
+        return _rows(left, defined)
 
 
 def _rows(left: Variances, defined: np.ndarray) -> np.ndarray:

@@ -1,7 +1,9 @@
 """ΦID of any time series: every pair of columns, decomposed into sixteen atoms."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
+from numbers import Integral
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -14,16 +16,25 @@ from synatlas.decompose.atoms import STATUS
 from synatlas.decompose.blas import one_blas_thread
 from synatlas.decompose.correction import FITS, check_correction, corrected
 from synatlas.decompose.engine import History, choose_engine, measure
-from synatlas.decompose.estimators import ESTIMATORS
-from synatlas.decompose.groups import Totals, group_by_length, mean_atoms, mean_row, statuses, total
+from synatlas.decompose.estimators import ESTIMATORS, Engine, Estimator
+from synatlas.decompose.groups import (
+    Group,
+    Totals,
+    group_by_length,
+    mean_atoms,
+    mean_row,
+    statuses,
+    total,
+)
 from synatlas.decompose.lattice import AGGREGATE_NAMES, AGGREGATES, aggregate, grid
 from synatlas.decompose.nuisance import Facts, remove
-from synatlas.decompose.nulls import NULLS
-from synatlas.decompose.options import check_lag, check_null, choose
+from synatlas.decompose.nulls import INDEPENDENCE, NULLS, independence
+from synatlas.decompose.options import check_null, choose, read_lags
 from synatlas.decompose.pairs import TDMI
 from synatlas.decompose.reading import read_series
 from synatlas.decompose.redundancy import REDUNDANCIES
-from synatlas.decompose.significance import same_step_test, surrogate_test
+from synatlas.decompose.significance import Tested, same_step_test, surrogate_test
+from synatlas.decompose.windows import Windows
 
 #: Calls of :func:`phiid` in this process.
 _CALLS: Final = History()
@@ -38,7 +49,7 @@ _AT_THE_ENDS: Final = np.isin(np.arange(16).reshape(4, 4), [0, 15])
 def phiid(
     series: Any,
     *,
-    lag: int = 1,
+    lag: int | Sequence[int] = 1,
     redundancy: str = "mmi",
     estimator: str = "gaussian",
     null: str | None = None,
@@ -62,7 +73,8 @@ def phiid(
         It is not changed. Each series is its own column. With prompts, results are means over the
         prompts in which the pair is defined. NaN in every unit at the end of a prompt is padding.
     lag
-        Steps from past to future, at least 1; at least lag + 5 steps are needed.
+        Steps from past to future, at least 1; at least lag + 5 steps are needed. Several lags give
+        every variable a dimension `lag`.
     redundancy
         ``"mmi"``: the least information [2]_. Two independent series then have synergy
         2 min(I(x; a), I(y; b)) from their own memory alone: compare with a null.
@@ -146,58 +158,119 @@ def phiid(
     """
     choose(REDUNDANCIES, redundancy, "redundancy")
     way = choose(ESTIMATORS, estimator, "estimator")
-    only = choose(ONLY, atoms, "atoms")
+    choose(ONLY, atoms, "atoms")
     check_correction(correction, redundancy=redundancy, estimator=estimator)
     given = read_series(series)
-    check_lag(lag, given.n_steps)
+    lags = read_lags(lag, given.n_steps)
     facts = Facts(given.n_steps)
-    left = remove(given.values, nuisance, facts, lag=lag, covariates=covariates)
-    given = given._replace(values=left.values, n_steps=left.n_steps)
-    chosen = None if null is None else choose(NULLS, null, "null")
-    check_null(chosen, null, surrogates=surrogates, n_steps=given.n_steps, estimator=estimator)
-    groups = group_by_length(given.values, given.n_steps)
-    windows = [way.windows(group.series, lag) for group in groups]
-    engine = choose_engine(
-        redundancy,
-        estimator=way,
-        units=len(given.units),
-        passes=len(given.n_steps) * (1 + surrogates),
-        samples=given.values.shape[1],
-        threads=None,
-        history=_CALLS,
-        only=only,
+    left = remove(given.values, nuisance, facts, lag=max(lags), covariates=covariates)
+    request = _Request(
+        groups=group_by_length(left.values, left.n_steps),
+        units=given.units,
+        prompts=len(left.n_steps),
+        redundancy=redundancy,
+        way=way,
+        atoms=atoms,
+        null=independence(left.n_steps) if null == INDEPENDENCE else null,
+        surrogates=surrogates,
+        seed=seed,
+        correction=correction,
         accelerator=accelerator_of(series),
     )
-    if correction is not None:
-        engine = corrected(engine, correction)
-    rows = measure(engine, windows)
-    if rows is None:
-        totals = total(windows, windows, [g.prompts for g in groups], engine, per_unit=False)
-        dataset = _dataset(totals, given.units) if only == "all" else _extremes(totals, given.units)
-    else:
-        dataset = _measured(rows, given.units)
-    if chosen is not None:
-        if chosen.draw is None:
-            tested = same_step_test(windows, seed=seed)
-        else:
-            tested = surrogate_test(
-                chosen, groups, way.windows, engine, lag=lag, surrogates=surrogates, seed=seed
-            )
-        for name, (values, attrs) in tested.items():
-            if only != "all":
-                values[:, ~_AT_THE_ENDS] = np.nan
-            dataset[name] = ((PAIR, PAST, FUTURE), values, attrs)
+    if request.null is not None:
+        chosen = choose({**NULLS, INDEPENDENCE: None}, request.null, "null")
+        check_null(chosen, null, surrogates=surrogates, n_steps=left.n_steps, estimator=estimator)
+    results = [_decomposed(request, each) for each in lags]
+    dataset = results[0] if isinstance(lag, Integral) else _beside(results, lags)
+    if null is not None:
         dataset.attrs |= {"null": null, "surrogates": surrogates, "seed": seed}
-    dataset.attrs |= {
-        "lag": lag,
-        "redundancy": redundancy,
-        "estimator": estimator,
-        "atoms": atoms,
-        "prompts": len(given.n_steps),
+    return dataset.assign_attrs(
+        lag=lag if isinstance(lag, Integral) else list(lags),
+        redundancy=redundancy,
+        estimator=estimator,
+        atoms=atoms,
+        prompts=request.prompts,
         **left.attrs,
-        "correction": "none" if correction is None else f"{correction}, {FITS[estimator]}",
-    }
-    return dataset
+        correction="none" if correction is None else f"{correction}, {FITS[estimator]}",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Request:
+    """Checked series and options: what is the same at every lag."""
+
+    groups: list[Group]
+    units: tuple[str, ...]
+    prompts: int
+    redundancy: str
+    way: Estimator
+    atoms: str
+    null: str | None
+    surrogates: int
+    seed: int
+    correction: str | None
+    accelerator: Any
+
+
+def _decomposed(request: _Request, lag: int) -> xr.Dataset:
+    windows = [request.way.windows(group.series, lag) for group in request.groups]
+    engine = choose_engine(
+        request.redundancy,
+        estimator=request.way,
+        units=len(request.units),
+        passes=request.prompts * (1 + request.surrogates),
+        samples=request.groups[-1].series.shape[1],
+        threads=None,
+        history=_CALLS,
+        only=ONLY[request.atoms],
+        accelerator=request.accelerator,
+    )
+    if request.correction is not None:
+        engine = corrected(engine, request.correction)
+    dataset = _of_the_data(request, windows, engine)
+    if request.null is None:
+        return dataset
+    tested = _tested(request, windows, engine, lag)
+    for name, (values, attrs) in tested.variables.items():
+        if request.atoms != "all":
+            values[:, ~_AT_THE_ENDS] = np.nan
+        dataset[name] = ((PAIR, PAST, FUTURE), values, attrs)
+    return dataset.assign_attrs({"null_used": request.null, **tested.attrs})
+
+
+def _of_the_data(request: _Request, windows: list[Windows], engine: Engine) -> xr.Dataset:
+    rows = measure(engine, windows)
+    if rows is not None:
+        return _measured(rows, request.units)
+    prompts = [group.prompts for group in request.groups]
+    totals = total(windows, windows, prompts, engine, per_unit=False)
+    every = request.atoms == "all"
+    return _dataset(totals, request.units) if every else _extremes(totals, request.units)
+
+
+def _tested(request: _Request, windows: list[Windows], engine: Engine, lag: int) -> Tested:
+    assert request.null is not None
+    null = NULLS[request.null]
+    if null.draw is None:
+        return same_step_test(windows, seed=request.seed)
+    return surrogate_test(
+        null,
+        request.groups,
+        request.way,
+        engine,
+        redundancy=request.redundancy,
+        lag=lag,
+        surrogates=request.surrogates,
+        seed=request.seed,
+    )
+
+
+def _beside(results: list[xr.Dataset], lags: tuple[int, ...]) -> xr.Dataset:
+    """Results of several lags along a dimension `lag`; numbers in attributes become lists."""
+    joined = xr.concat(results, xr.Variable("lag", list(lags)), combine_attrs="drop")
+    for name, values in ((k, [r.attrs[k] for r in results]) for k in results[0].attrs):
+        joined.attrs[name] = values if isinstance(values[0], float) else values[0]
+    return joined
 
 
 def _dataset(totals: Totals, units: tuple[str, ...]) -> xr.Dataset:

@@ -7,10 +7,12 @@ import numpy as np
 from jaxtyping import Float
 
 from synatlas.axes import FUTURE, NULL, PAST, SURROGATE, UNIT
-from synatlas.decompose.engine import Engine
+from synatlas.decompose.estimators import Engine, Estimator
 from synatlas.decompose.groups import Totals, mean_atoms, total
-from synatlas.decompose.nulls import Null, Prepared, draws
-from synatlas.decompose.pairs import ABSOLUTE, DEFINED, unit_rows
+from synatlas.decompose.matching import Matching
+from synatlas.decompose.nulls import OWN_MEMORY, Null, draws, own_memory
+from synatlas.decompose.pairs import DEFINED, unit_rows
+from synatlas.decompose.rearrange import Prepared, unmixed
 from synatlas.decompose.windows import Windows
 
 _UNIT_GRID = (UNIT, PAST, FUTURE)
@@ -30,8 +32,9 @@ def null_rows(
     null: Null,
     prepared: Prepared,
     engine: Engine,
-    self_information: Callable[[np.ndarray], np.ndarray],
+    way: Estimator,
     *,
+    redundancy: str,
     surrogates: int,
     seed: int,
     progress: Callable[[int, int], None],
@@ -39,23 +42,41 @@ def null_rows(
     """The variables of :data:`DIMS` for one null, without their `null` dimension."""
     units = prepared.windows[0].shape[1]
     data = total(prepared.windows, prepared.windows, prepared.prompts, engine, per_unit=False)
+    matching = Matching.of(prepared, data, way.self_information)
+    observed = mean_atoms(unit_rows(data.pair, units))
+    adjusted = null.adjusted and redundancy == "mmi"
+    memory = _unit_memory(prepared.windows, prepared.windows, data) if adjusted else None
     draw = np.empty((surrogates, units, 4, 4))
-    same, information = np.empty(surrogates), np.empty(surrogates)
     steps = draws(null, prepared, engine, surrogates=surrogates, seed=seed)
     for k, (drawn, totals) in enumerate(steps):
-        draw[k] = mean_atoms(unit_rows(totals.pair, units))
-        same[k] = _same_step(totals)
-        information[k] = mean_self_information(drawn.left, self_information)
+        atom = mean_atoms(unit_rows(totals.pair, units))
+        if memory is not None:
+            lost = memory - _unit_memory(drawn.left, drawn.right, totals)
+            atom += lost[:, None, None] * OWN_MEMORY
+        draw[k] = unmixed(atom, observed, drawn.kept)
+        matching.add(drawn.left, totals)
         progress(k + 1, surrogates)
-    kept = mean_self_information(prepared.windows, self_information)
     return {
-        "null_observed": mean_atoms(unit_rows(data.pair, units)),
+        "null_observed": observed,
         "null_draw": draw,
         "null_mean": draw.mean(axis=0),
         "null_sd": draw.std(axis=0, ddof=1) if surrogates > 1 else np.full(draw.shape[1:], np.nan),
-        "null_self_information_error": information.mean() / kept - 1 if kept else np.nan,
-        "null_same_step_error": same.mean() - _same_step(data),
+        **matching.errors(),
     }
+
+
+def _unit_memory(
+    left: list[Windows], right: list[Windows], totals: Totals
+) -> Float[np.ndarray, " unit"]:
+    """Mean over partners, weighted as the atoms are by defined prompts, of own memory."""
+    square = own_memory(left, right)
+    first, second = np.triu_indices(len(square), k=1)
+    weight = totals.pair[DEFINED]
+    value = np.where(weight > 0, square[first, second], 0.0) * weight
+    sums = np.bincount(first, value, len(square)) + np.bincount(second, value, len(square))
+    count = np.bincount(first, weight, len(square)) + np.bincount(second, weight, len(square))
+    with np.errstate(invalid="ignore"):
+        return sums / count
 
 
 def stack_nulls(
@@ -72,17 +93,3 @@ def stack_nulls(
         )
         for name, dims in DIMS.items()
     }
-
-
-def _same_step(totals: Totals) -> float:
-    """Mean absolute same-step correlation over defined pair-prompts; NaN where there are none."""
-    defined = totals.pair[DEFINED].sum()
-    return float(totals.pair[ABSOLUTE].sum() / defined) if defined else np.nan
-
-
-def mean_self_information(
-    windows: list[Windows], self_information: Callable[[np.ndarray], np.ndarray]
-) -> float:
-    """Mean over prompts and units, computed from the windows; NaN where none is defined."""
-    every = np.concatenate([self_information(group.values)[group.reason == 0] for group in windows])
-    return float(every.mean()) if every.size else np.nan

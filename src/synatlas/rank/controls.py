@@ -18,8 +18,8 @@ from synatlas.inference import (
 )
 from synatlas.rank.unit_scores import grid_score, oriented
 
-#: Both must accept: each is fooled by what the other holds (drift shared within a prompt;
-#: autocorrelation that varies jointly over prompts).
+#: The first that is accepted makes the call, at its nominal level; the excess over the others has
+#: to have the same sign. The larger p of both would be far below its level (docs/validity.md).
 INDEPENDENCE_NULLS: Final = ("cross_prompt", "window_shift")
 
 #: Largest relative error of a null's mean self-information: synergy of independent series is
@@ -53,7 +53,7 @@ class NullTests(NamedTuple):
 
 
 def null_tests(atoms: xr.Dataset) -> NullTests:
-    """Test synergy against every null; q is over units, of the larger p of the accepted nulls."""
+    """Test synergy against every null; q is over units, of p of the first accepted null."""
     names = tuple(map(str, atoms["null"].to_numpy()))
     observed = oriented(atoms["null_observed"], "null")
     draws = oriented(atoms["null_draw"], "null", "surrogate")
@@ -65,7 +65,9 @@ def null_tests(atoms: xr.Dataset) -> NullTests:
     tests = tuple(surrogate_test(o, d) for o, d in zip(synergy, synergy_draws, strict=True))
     error = atoms["null_self_information_error"].to_numpy()
     accepted = np.isfinite(error) & (np.abs(error) <= MATCHING_BOUND)
-    chosen = [test for test, ok in zip(tests, accepted, strict=True) if ok]
+    fit = dict(zip(names, zip(tests, accepted, strict=True), strict=True))
+    order = [fit[name] for name in INDEPENDENCE_NULLS if name in fit] or list(fit.values())
+    chosen = next((test for test, ok in order if ok), None)
     unit = synergy.shape[1:]
     return NullTests(
         names=names,
@@ -81,8 +83,8 @@ def null_tests(atoms: xr.Dataset) -> NullTests:
         draws=synergy_draws,
         observed=synergy,
         accepted=accepted,
-        q=_worst_q([test.p_greater for test in chosen], unit),
-        q_less=_worst_q([test.p_less for test in chosen], unit),
+        q=np.full(unit, np.nan) if chosen is None else adjusted_p(chosen.p_greater),
+        q_less=np.full(unit, np.nan) if chosen is None else adjusted_p(chosen.p_less),
     )
 
 
@@ -90,13 +92,6 @@ def _stack(
     rows: Sequence[Float[np.ndarray, " unit"]], unit: tuple[int, ...]
 ) -> Float[np.ndarray, "null unit"]:
     return np.stack(rows) if rows else np.empty((0, *unit))
-
-
-def _worst_q(
-    p: Sequence[Float[np.ndarray, " unit"]], unit: tuple[int, ...]
-) -> Float[np.ndarray, " unit"]:
-    # np.max, not nanmax: a unit that one null leaves undefined has no q.
-    return adjusted_p(np.max(p, axis=0)) if p else np.full(unit, np.nan)
 
 
 class Effect(NamedTuple):
@@ -152,18 +147,19 @@ def minimum_detectable(test: SurrogateTest, k: int) -> float:
     return float(needed * np.median(scale))
 
 
-def bootstrap_q(
-    draws: Float[np.ndarray, "bootstrap unit"], prompts: int
+def noise_q(
+    value: Float[np.ndarray, " unit"], noise: Float[np.ndarray, "bootstrap unit"], prompts: int
 ) -> Float[np.ndarray, " unit"]:
-    """FDR-adjusted p that a bias-corrected bootstrap mean exceeds 0, over units, upper tail.
+    """FDR-adjusted p that a pooled excess is more than the null's own noise, over units.
 
-    ``mean / sd`` of the draws is referred to Student's t with prompts - 1 degrees of freedom:
-    counting draws below 0 cannot resolve a lone unit among hundreds.
+    `noise` is the excess where each prompt's departure from the null has a random sign, so its
+    mean is the bias that squared noise makes. (value - mean) / sd is referred to Student's t with
+    prompts - 1 degrees of freedom: counting draws cannot resolve a lone unit among hundreds.
     """
-    if prompts < 2 or draws.shape[0] < 2:
-        return np.full(draws.shape[1], np.nan)
-    sd = draws.std(axis=0, ddof=1)
-    t = np.divide(draws.mean(axis=0), sd, out=np.full(sd.shape, np.nan), where=sd > 0)
+    if prompts < 2 or noise.shape[0] < 2:
+        return np.full(value.shape, np.nan)
+    sd = noise.std(axis=0, ddof=1)
+    t = np.divide(value - noise.mean(axis=0), sd, out=np.full(sd.shape, np.nan), where=sd > 0)
     return adjusted_p(stats.t.sf(t, prompts - 1))
 
 

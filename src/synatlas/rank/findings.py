@@ -69,9 +69,9 @@ def core_finding(atlas: xr.Dataset) -> Finding:
     elif passing:
         holds = "yes"
         why = (
-            "These units have integration above 0 and synergy above both independence nulls "
-            f"(false discovery rate {FDR_LEVEL:.0%}), positive synergy under CCS, and recur in at "
-            "least 80 % of prompt bootstraps."
+            "These units have integration above 0 and synergy above the cross-prompt null "
+            f"(false discovery rate {FDR_LEVEL:.0%}), an excess over the window shift too, "
+            "positive synergy under CCS, and recur in at least 80 % of prompt bootstraps."
         )
     elif effect < margin and integration < margin:
         holds = "no"
@@ -147,7 +147,6 @@ def over_null_finding(atlas: xr.Dataset, at: int) -> Finding:
     name = str(null["null"].item())
     lower, upper = map(float, null["null_effect_interval"].to_numpy())
     mean = _mean(atlas["synergy"])
-    # p of one null here; the call of the core uses the larger p of both.
     low, high = null["excess_interval"].to_numpy().T
     error = float(null["null_self_information_error"])
     numbers = {

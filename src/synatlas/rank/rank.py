@@ -18,12 +18,12 @@ from synatlas.rank.atlas import ATLAS
 from synatlas.rank.cautions import cautions
 from synatlas.rank.controls import (
     NullTests,
-    bootstrap_q,
     call_core,
     excess_interval,
     mean_excess,
     minimum_detectable,
     missing_ingredients,
+    noise_q,
     null_tests,
 )
 from synatlas.rank.profile import Shape, layer_means, order_p, shape_of
@@ -31,6 +31,7 @@ from synatlas.rank.resampling import Pooled, Resampled, resample, split_half
 from synatlas.rank.topology import DRAWS, topology
 from synatlas.rank.unit_scores import (
     pooled_draws,
+    pooled_noise,
     pooled_scores,
     scores_of_units,
     scores_per_prompt,
@@ -254,7 +255,7 @@ def _integration_part(atoms: xr.Dataset, units: Units, ci_prob: float) -> dict[s
     return {
         "integration_bias": (("unit",), bias),
         "integration_interval": (("unit", "ci_bound"), percentile_interval(draws, ci_prob)),
-        "integration_q": (("unit",), bootstrap_q(draws, atoms.sizes["prompt"])),
+        "integration_q": (("unit",), noise_q(value, pooled_noise(atoms), atoms.sizes["prompt"])),
     }
 
 

@@ -160,3 +160,10 @@ def pooled_draws(atoms: xr.Dataset) -> dict[str, Float[np.ndarray, "bootstrap un
         bias = draw.mean(axis=0) - values[name] if len(draw) else np.zeros(values[name].shape)
         out[name] = draw - 2 * bias
     return out
+
+
+def pooled_noise(atoms: xr.Dataset) -> Float[np.ndarray, "bootstrap unit"]:
+    """Draws of integration where nothing is coupled, in nats."""
+    return grid_score(
+        oriented(atoms["pooled_noise_draw"], "bootstrap"), POOLED_SCORES["integration"]
+    )
