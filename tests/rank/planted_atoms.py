@@ -64,6 +64,9 @@ def make_atoms(
     wobble = integration_sd * rng.standard_normal(n)
     pooled[:, 3, 3] += integration + wobble
     pooled_draw = np.zeros((draws, n, 4, 4))
+    noise_draw = np.zeros((draws, n, 4, 4))
+    noise = np.random.default_rng(seed + 1).standard_normal((draws, n))
+    noise_draw[..., 3, 3] = integration_sd * noise
     pooled_draw[..., 3, 3] = (integration + wobble) + integration_sd * rng.standard_normal(
         (draws, n)
     )
@@ -90,6 +93,7 @@ def make_atoms(
         "pooled_atom": (cells, pooled),
         "same_step_atom": (cells, same_step),
         "pooled_excess_draw": (("bootstrap", *cells), pooled_draw),
+        "pooled_noise_draw": (("bootstrap", *cells), noise_draw),
     }
     if synergy_ccs is not None:
         ccs = grid.copy()

@@ -12,29 +12,31 @@ from synatlas.rank.controls import (
     CORE,
     NOT_ASSESSABLE,
     OUTSIDE,
-    bootstrap_q,
     call_core,
     excess_interval,
     mean_excess,
     minimum_detectable,
     missing_ingredients,
+    noise_q,
     null_tests,
 )
 
 
-def test_q_is_of_the_larger_p_of_both_nulls() -> None:
+def test_q_is_of_the_first_accepted_null() -> None:
     atoms = make_atoms(excess=np.linspace(-0.002, 0.002, 40))
     tests = null_tests(atoms)
-    expected = []
     for null in range(2):
         observed = atoms["null_observed"].values[null, :, 3, 3]
         draws = atoms["null_draw"].values[null, :, :, 3, 3]
         scale = draws.std(axis=0, ddof=1) * math.sqrt(1 + 1 / 40)
         assert tests.excess[null] == pytest.approx(observed - draws.mean(axis=0))
-        expected.append(stats.t.sf((observed - draws.mean(axis=0)) / scale, 39))
-    assert tests.synergy[0].method == P_STUDENT
-    assert tests.q == pytest.approx(adjusted_p(np.maximum(*expected)))
-    assert tests.q_less == pytest.approx(adjusted_p(np.maximum(*(t.p_less for t in tests.synergy))))
+        expected = stats.t.sf((observed - draws.mean(axis=0)) / scale, 39)
+        assert tests.synergy[null].method == P_STUDENT
+        assert tests.synergy[null].p_greater == pytest.approx(expected)
+    assert tests.q == pytest.approx(adjusted_p(tests.synergy[0].p_greater))
+    assert tests.q_less == pytest.approx(adjusted_p(tests.synergy[0].p_less))
+    atoms["null_self_information_error"][0] = 0.03
+    assert null_tests(atoms).q == pytest.approx(adjusted_p(tests.synergy[1].p_greater))
 
 
 def test_a_refused_null_does_not_count() -> None:
@@ -94,22 +96,25 @@ def test_the_minimum_detectable_excess_is_detected_four_times_in_five() -> None:
     assert np.mean(found) == pytest.approx(0.8, abs=0.07)
 
 
-def test_bootstrap_q_rejects_rarely_without_and_always_with_an_effect() -> None:
+def test_noise_q_rejects_rarely_without_and_always_with_an_effect() -> None:
+    """Squares of means over prompts, whose noise alone is above 0."""
     rng = np.random.default_rng(1)
-    for effect, least, most in ((0.0, 0.0, 0.08), (1.0, 1.0, 1.0)):
+    for effect, least, most in ((0.0, 0.0, 0.1), (1.0, 1.0, 1.0)):
         rejected = []
         for _ in range(100):
-            sample = effect + rng.standard_normal((30, 10))
-            weights = rng.multinomial(30, np.full(30, 1 / 30), size=200) / 30
-            rejected.append((bootstrap_q(weights @ sample, 30) <= 0.05).any())
+            sample = effect + rng.standard_normal((60, 10, 30))
+            signs = rng.choice([-1.0, 1.0], size=(200, 60))
+            noise = (np.tensordot(signs, sample, axes=1) / 60) ** 2
+            value = (sample.mean(axis=0) ** 2).mean(axis=1)
+            rejected.append((noise_q(value, noise.mean(axis=2), 60) <= 0.05).any())
         assert least <= np.mean(rejected) <= most
 
 
-def test_bootstrap_q_needs_prompts_and_draws() -> None:
-    draws = np.random.default_rng(2).standard_normal((50, 4))
-    assert np.isnan(bootstrap_q(draws, 1)).all()
-    assert np.isnan(bootstrap_q(draws[:1], 10)).all()
-    assert np.isnan(bootstrap_q(np.zeros((50, 4)), 10)).all()
+def test_noise_q_needs_prompts_and_draws() -> None:
+    draws, value = np.random.default_rng(2).standard_normal((50, 4)), np.ones(4)
+    assert np.isnan(noise_q(value, draws, 1)).all()
+    assert np.isnan(noise_q(value, draws[:1], 10)).all()
+    assert np.isnan(noise_q(value, np.zeros((50, 4)), 10)).all()
 
 
 PASSING = {

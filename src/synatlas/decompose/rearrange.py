@@ -25,6 +25,10 @@ STRATUM: Final = 5
 BLOCK: Final = 10
 
 
+#: Differences below this are rounding, in nats.
+_TIE: Final = 1e-13
+
+
 class Prepared(NamedTuple):
     """Data as a null needs them, per group of prompts of one length that takes part.
 
@@ -179,6 +183,10 @@ def unmixed(
     """The surrogate without the share `kept` of it that is the data themselves.
 
     The map is monotone and leaves the data in place: which surrogates lie beyond them stays as it
-    is. Everything in place (``kept=1``) stays the surrogate itself.
+    is. Everything in place (``kept=1``) stays the surrogate itself. What differs from the data by
+    rounding alone is a tie.
     """
-    return surrogate if kept in (0.0, 1.0) else (surrogate - kept * data) / (1 - kept)
+    if kept in (0.0, 1.0):
+        kept = 0.0
+    tied = np.abs(surrogate - data) <= _TIE
+    return np.where(tied, data, (surrogate - kept * data) / (1 - kept))

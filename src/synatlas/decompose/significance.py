@@ -148,11 +148,12 @@ class _Centre:
 
 
 def _widening(windows: list[Windows]) -> Float[np.ndarray, " pair"]:
-    """sqrt(1 + 1/n) for n effectively different rotations of each pair.
+    """sqrt(1 + 2/n) for n effectively different rotations of each pair.
 
     n is the sum over prompts of S / Σ_s ρ_a(s) ρ_b(s) over all S circular shifts s (Bartlett
     1946, doi:10.2307/2983611): rotations of series with long memory resemble each other, and
-    their mean and spread are known no better than from n draws. A product of power spectra.
+    their mean and spread, one n-th each, are known no better than from n draws. A product of
+    power spectra.
     """
     units, effective = windows[0].shape[1], 0.0
     for group in windows:
@@ -166,7 +167,7 @@ def _widening(windows: list[Windows]) -> Float[np.ndarray, " pair"]:
         with np.errstate(divide="ignore"):
             effective = effective + (samples / overlap).sum(axis=0)
     upper = np.triu_indices(units, k=1)
-    return np.sqrt(1 + 1 / np.asarray(effective)[upper])
+    return np.sqrt(1 + 2 / np.asarray(effective)[upper])
 
 
 def same_step_test(windows: list[Windows], *, seed: int) -> Tested:

@@ -67,6 +67,7 @@ def _padded(groups: list[Group]) -> Block:
 def _off(series: Block, regressors: Float[np.ndarray, "step column"]) -> Block:
     with np.errstate(invalid="ignore", over="ignore"):
         basis = basis_within(regressors[None], np.array([len(regressors)]))
-        left = residual_within(series, basis.columns)
+        columns = np.broadcast_to(basis.columns, (len(series), *basis.columns.shape[1:]))
+        left = residual_within(series, columns)
         size = np.abs(series).max(axis=1, keepdims=True)
         return np.where(np.abs(left).max(axis=1, keepdims=True) <= _ROUNDING * size, 0.0, left)
