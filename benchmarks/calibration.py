@@ -11,9 +11,10 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from scipy.linalg import solve_discrete_lyapunov
@@ -36,9 +37,22 @@ SURROGATES: Final = 199
 LEVEL: Final = 0.05
 PROMPTS: Final = (1, 20, 60)
 
-#: Memory and strength of the coupled pairs of the power rows.
-MEMORY: Final = 0.5
-COUPLING: Final = MappingProxyType({1: 0.4, 20: 0.15, 60: 0.1})
+
+class Coupled(NamedTuple):
+    """Pairs (x, y): x' = memory x + strength y + noise, y' = memory y + sign strength x + noise."""
+
+    memory: float
+    sign: int
+    strength: dict[int, float]
+
+
+#: Pairs of the power rows, their strength by prompts: one lowers synergy, the other raises it.
+POWER: Final = MappingProxyType(
+    {
+        "alike": Coupled(0.5, 1, {1: 0.4, 20: 0.15, 60: 0.1}),
+        "opposite": Coupled(0.1, -1, {1: 0.5, 20: 0.25, 60: 0.2}),
+    }
+)
 
 
 def memory(rho: float) -> Callable[[int, int], np.ndarray]:
@@ -108,40 +122,48 @@ CORRELATED: Final = MappingProxyType(
 BESIDE: Final = tuple(name for name in NULLS if name not in ("same_step", "cross_prompt_category"))
 
 
-def coupled(prompts: int, seed: int) -> np.ndarray:
-    """Disjoint pairs, each unit's future drawn to the other's past; the pairs are (0, 1), ..."""
+def coupled(kind: str, prompts: int, seed: int) -> np.ndarray:
+    """Disjoint pairs (0, 1), (2, 3), ... of a kind of :data:`POWER`."""
+    pair = POWER[kind]
     rng = np.random.default_rng(seed)
     swap = np.arange(UNITS) ^ 1
+    sign = np.where(np.arange(UNITS) % 2, pair.sign, 1) * pair.strength[prompts]
     x = rng.standard_normal((prompts, UNITS))
     out = np.empty((prompts, STEPS, UNITS))
     for t in range(-100, STEPS):
-        x = MEMORY * x + COUPLING[prompts] * x[:, swap] + rng.standard_normal(x.shape)
+        x = pair.memory * x + sign * x[:, swap] + rng.standard_normal(x.shape)
         if t >= 0:
             out[:, t] = x
     return out
 
 
-def population_excess(prompts: int) -> float:
+def population_excess(kind: str, prompts: int) -> float:
     """sts of a coupled pair minus that of its two memories alone, in nats."""
-    a = np.array([[MEMORY, COUPLING[prompts]], [COUPLING[prompts], MEMORY]])
+    pair = POWER[kind]
+    strength = pair.strength[prompts]
+    a = np.array([[pair.memory, strength], [pair.sign * strength, pair.memory]])
     c = solve_discrete_lyapunov(a, np.eye(2))
-    lagged = c @ a.T / c[0, 0]
-    one = np.array([lagged[0, 0]])
+    size = np.sqrt(np.diag(c))
+    same, lagged = c / np.outer(size, size), c @ a.T / np.outer(size, size)
     r = Correlations(
-        xy=np.array([c[0, 1] / c[0, 0]]),
-        ab=np.array([c[0, 1] / c[0, 0]]),
-        xa=one,
-        yb=one,
-        xb=np.array([lagged[0, 1]]),
-        ya=np.array([lagged[1, 0]]),
+        *(
+            np.array([value])
+            for value in (same[0, 1], same[0, 1], *np.diag(lagged), lagged[0, 1], lagged[1, 0])
+        )
     )
-    return float(closed_form(r)[0, 3, 3] + np.log1p(-(one[0] ** 2)))
+    memory = -0.5 * np.log1p(-(np.diag(lagged) ** 2))
+    return float(closed_form(r)[0, 3, 3] - 2 * memory.min())
 
 
 def cells(sets: int) -> list[tuple[str, str, int, int]]:
     """(scenario, null, prompts, data sets) of every measurement."""
-    out = [(name, "independence", p, sets) for p in PROMPTS for name in UNCOUPLED]
-    out += [("coupled", "independence", p, sets) for p in PROMPTS]
+    # One prompt rejects less often than many, and costs less.
+    out = [
+        (name, "independence", p, 3 * sets if p == 1 else sets)
+        for p in PROMPTS
+        for name in UNCOUPLED
+    ]
+    out += [(kind, "independence", p, sets) for p in PROMPTS for kind in POWER]
     out += [(name, "same_step", p, sets) for p in PROMPTS[1:] for name in CORRELATED]
     out += [(name, null, 20, max(sets // 3, 1)) for null in BESIDE for name in UNCOUPLED]
     return out
@@ -149,7 +171,8 @@ def cells(sets: int) -> list[tuple[str, str, int, int]]:
 
 def measure(scenario: str, null: str, prompts: int, sets: int) -> dict[str, object]:
     """Share of pairs rejected, for synergy and redundancy and in each tail of synergy."""
-    make = {**UNCOUPLED, **CORRELATED, "coupled": coupled}[scenario]
+    power = {kind: partial(coupled, kind) for kind in POWER}
+    make = {**UNCOUPLED, **CORRELATED, **power}[scenario]
     p, errors = [], []
     for seed in range(sets):
         result = phiid(
@@ -161,7 +184,7 @@ def measure(scenario: str, null: str, prompts: int, sets: int) -> dict[str, obje
         )
         errors.append(result.attrs.get("null_self_information_error", np.nan))
         both = np.stack([result["p_greater"], result["p_less"]])
-        if scenario == "coupled":
+        if scenario in POWER:
             first = result["unit_a"].str.slice(1).astype(int).values
             second = result["unit_b"].str.slice(1).astype(int).values
             both = both[:, (first % 2 == 0) & (second == first + 1)]
@@ -217,14 +240,16 @@ def tables(rows: list[dict]) -> dict[str, str]:
         [[name, *(cell(name, "independence", p) for p in PROMPTS)] for name in UNCOUPLED],
     )
     power = table(
-        ["prompts", "coupling", "excess of sts in the population, 10⁻³ nat", "sts / rtr, %"],
+        ["coupling", "prompts", "strength", "excess of sts, 10⁻³ nat", "sts / rtr, %"],
         [
             [
+                kind,
                 str(p),
-                f"{COUPLING[p]}",
-                f"{1e3 * population_excess(p):.1f}",
-                cell("coupled", "independence", p),
+                f"{POWER[kind].strength[p]}",
+                f"{1e3 * population_excess(kind, p):.1f}",
+                cell(kind, "independence", p),
             ]
+            for kind in POWER
             for p in PROMPTS
         ],
     )

@@ -149,15 +149,21 @@ def flipped(
 ) -> Float[np.ndarray, "draw row pair"]:
     """Knowns of the null with noise: each prompt's departure from it with a random sign.
 
-    The departure of prompt p is r_xb,p - b r_xy,p with the pooled memory b, and likewise for
-    r_ya; with their own signs their mean is what the data depart by.
+    The departure of prompt p, with pooled r_xy and b = r_yb, is
+
+        r_xb,p - b r_xy,p - (r_yb,p - b) r_xy,
+
+    and likewise for r_ya. With their own signs their mean is what the data depart by, r_xb -
+    b r_xy; the last term is what the pooled memory owes to the prompt.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         count = table.valid.sum(axis=0)
         r = Correlations(*(table.values.sum(axis=1) / count))
         each = Correlations(*table.values)
-        xb = r.yb * r.xy + signs @ np.where(table.valid, each.xb - r.yb * each.xy, 0.0) / count
-        ya = r.xa * r.xy + signs @ np.where(table.valid, each.ya - r.xa * each.xy, 0.0) / count
+        to_b = each.xb - r.yb * each.xy - (each.yb - r.yb) * r.xy
+        to_a = each.ya - r.xa * each.xy - (each.xa - r.xa) * r.xy
+        xb = r.yb * r.xy + signs @ np.where(table.valid, to_b, 0.0) / count
+        ya = r.xa * r.xy + signs @ np.where(table.valid, to_a, 0.0) / count
         left = variances(
             Correlations(*(np.broadcast_to(v, xb.shape) for v in r))._replace(xb=xb, ya=ya)
         )

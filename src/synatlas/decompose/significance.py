@@ -98,11 +98,10 @@ def surrogate_test(
 
 @dataclass(slots=True, kw_only=True)
 class _Centre:
-    """Mean of draws, sum of squares about it, mean logarithm, and counts beyond the data."""
+    """Mean of draws, sum of squares about it, whether all are positive, counts beyond the data."""
 
     mean: Grid
     square: Grid
-    log: Grid
     positive: Bool[np.ndarray, "pair past future"]
     above: Grid
     below: Grid
@@ -113,7 +112,6 @@ class _Centre:
         out = cls(
             mean=zero.copy(),
             square=zero.copy(),
-            log=zero.copy(),
             positive=observed > 0,
             above=zero.copy(),
             below=zero.copy(),
@@ -124,8 +122,6 @@ class _Centre:
             out.mean += change / (k + 1)
             out.square += change * (atom - out.mean)
             out.positive &= atom > 0
-            with np.errstate(invalid="ignore", divide="ignore"):
-                out.log += (np.log(atom) - out.log) / (k + 1)
             out.above += atom >= observed
             out.below += atom <= observed
         return out
@@ -143,7 +139,7 @@ class _Centre:
         """
         with np.errstate(invalid="ignore", divide="ignore"):
             linear = self.mean + (observed - self.mean) / wide
-            scaled = np.exp(self.log + (np.log(observed) - self.log) / wide)
+            scaled = self.mean * (observed / self.mean) ** (1 / wide)
         return np.where(self.positive, scaled, linear)
 
 
