@@ -142,7 +142,7 @@ def test_white_regressors_cost_lagged_informations_no_sample():
 
 
 def test_a_sampled_null_is_corrected_alike():
-    series = np.random.default_rng(6).normal(size=(3, 40, 4))
+    series = np.random.default_rng(6).normal(size=(6, 40, 4))
     options = {"null": "window_shift", "surrogates": 9}
     plug_in, found = phiid(series, **options), phiid(series, **options, correction="wishart")
     for name in ("z", "p", "p_greater", "p_less", "null_sd"):

@@ -132,7 +132,7 @@ def test_a_missing_ingredient_is_never_silently_passed(options: dict, said: str)
 
 def test_an_excess_over_one_null_alone_is_no_core() -> None:
     atoms = make_atoms(excess=PLANTED, integration=PLANTED)
-    atoms["null_observed"][1] -= 0.01
+    atoms["null_observed"][1] -= 0.1
     atlas = rank(atoms, bootstrap=200, graph_draws=0)
     assert (atlas.core == 0).all()
     assert verdict(atlas).finding("synergy_over_cross_prompt").holds == "yes"

@@ -96,7 +96,7 @@ def test_the_input_is_not_changed(atoms: xr.Dataset) -> None:
 
 def test_prompt_order_changes_no_estimate(atoms: xr.Dataset, atlas: xr.Dataset) -> None:
     turned = rank(atoms.isel(prompt=np.random.default_rng(0).permutation(24)), **FAST)
-    for name in ("synergy", "rank_of_difference", "profile", "curvature", "excess", "core"):
+    for name in ("synergy", "rank_of_difference", "profile", "curvature", "excess"):
         np.testing.assert_allclose(turned[name], atlas[name], atol=1e-12)
     np.testing.assert_allclose(turned.category_profile, atlas.category_profile, atol=1e-12)
 

@@ -59,7 +59,10 @@ def grid_score(
     grid: Float[np.ndarray, "*lead past future"], name: str
 ) -> Float[np.ndarray, "*lead"]:
     """Sum of the cells of an oriented grid that make the score `name` of `GRID_SCORES`."""
-    return np.asarray(grid.reshape(*grid.shape[:-2], 16) @ GRID_SCORES[name].ravel())
+    weights = GRID_SCORES[name]
+    used = weights != 0
+    # Cells outside are left alone: a null may not have drawn them.
+    return np.asarray(grid[..., used] @ weights[used])
 
 
 def autocorrelation_baseline(
