@@ -153,8 +153,9 @@ def flipped(
 
         r_xb,p - b r_xy,p - (r_yb,p - b) r_xy,
 
-    and likewise for r_ya. With their own signs their mean is what the data depart by, r_xb -
-    b r_xy; the last term is what the pooled memory owes to the prompt.
+    and likewise for r_ya; the last term is what the pooled memory owes to the prompt. Their mean
+    is what the data depart by, r_xb - b r_xy, and is taken off before signs are given, so that
+    coupling does not widen its own null.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         count = table.valid.sum(axis=0)
@@ -162,8 +163,8 @@ def flipped(
         each = Correlations(*table.values)
         to_b = each.xb - r.yb * each.xy - (each.yb - r.yb) * r.xy
         to_a = each.ya - r.xa * each.xy - (each.xa - r.xa) * r.xy
-        xb = r.yb * r.xy + signs @ np.where(table.valid, to_b, 0.0) / count
-        ya = r.xa * r.xy + signs @ np.where(table.valid, to_a, 0.0) / count
+        xb = r.yb * r.xy + signs @ _spread(to_b, table.valid) / count
+        ya = r.xa * r.xy + signs @ _spread(to_a, table.valid) / count
         left = variances(
             Correlations(*(np.broadcast_to(v, xb.shape) for v in r))._replace(xb=xb, ya=ya)
         )
@@ -171,6 +172,15 @@ def flipped(
         # A pair is left out of noise and null alike, or noise would be of other pairs.
         defined = (left.pivot >= LEAST_PIVOT) & (model.pivot >= LEAST_PIVOT)
         return _rows(left, defined)
+
+
+def _spread(
+    departure: Float[np.ndarray, "prompt pair"], valid: Bool[np.ndarray, "prompt pair"]
+) -> Float[np.ndarray, "prompt pair"]:
+    """Departures about their mean, as wide as before it was taken off; 0 where not `valid`."""
+    count = valid.sum(axis=0)
+    mean = np.where(valid, departure, 0.0).sum(axis=0) / count
+    return np.where(valid, (departure - mean) * np.sqrt(count / (count - 1)), 0.0)
 
 
 def _rows(left: Variances, defined: np.ndarray) -> np.ndarray:
