@@ -54,6 +54,8 @@ GLOSSARY: Final = MappingProxyType(
         "phi_wms": "whole-minus-sum Phi: tdmi less both self-informations, in nats",
         "phi_r": "revised Phi: phi_wms plus redundancy, which it counted twice, in nats",
         "self_information": "I(x_t; x_t+lag) of one series, in nats",
+        "joint_prediction": "what two pasts tell of a future beyond the better one and beyond what"
+        " all units share, mean over partners and both directions, in nats",
         "score": "a number per unit, from its pairs",
         "rank": "1..N of a score over units, N the highest score",
         "profile": "mean over the units of a layer, as a function of depth in [0, 1]",

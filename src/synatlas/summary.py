@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -40,11 +41,24 @@ def _statuses(atoms: xr.Dataset) -> str:
     return f"pairs: {told}"
 
 
+def _joint(findings: list[dict[str, Any]]) -> str:
+    """The score that leads, in a line; the report holds the others."""
+    numbers = next(f for f in findings if f["name"] == "joint_prediction")["numbers"]
+    mean = numbers["mean_nat"]
+    if mean is None:
+        return "joint prediction: not defined (three prompts of one length are needed)"
+    return (
+        f"joint prediction: mean {mean:.2g} nat (linear {numbers['mean_linear_nat']:.2g}, "
+        f"interaction {numbers['mean_interaction_nat']:.2g})"
+    )
+
+
 def _verdict(atlas: xr.Dataset) -> Iterator[str]:
     verdict = json.loads(atlas.attrs["verdict"])
     warnings = json.loads(atlas.attrs["warnings"])
     yield ""
     yield verdict["headline"]
+    yield _joint(verdict["findings"])
     for warning in warnings[:4]:
         yield f"warning: {warning}"
     if len(warnings) > 4:

@@ -10,8 +10,10 @@ from time_series import recording_of, var_series
 from synatlas.artifact import check, open_artifact, save
 from synatlas.axes import SHORT_NAMES
 from synatlas.decompose.atoms import ATOMS
+from synatlas.decompose.groups import group_by_length
 from synatlas.decompose.lattice import SWAP
 from synatlas.decompose.pipeline import decompose, repetition, straight_share
+from synatlas.decompose.prediction import joint_prediction
 from synatlas.decompose.series import phiid
 from synatlas.errors import ArtifactError, ConfigError
 
@@ -79,6 +81,14 @@ def test_series_properties_match_their_definitions(recording, atoms):
     ]
     assert np.isclose(atoms["unit_same_step"][4, 0], np.mean(np.abs(same)))
     assert np.isnan(atoms["self_information"][1, 2])
+
+
+def test_joint_prediction_is_of_the_series_of_each_length(recording, atoms):
+    values = recording["activity"].values.astype(float)
+    groups = group_by_length(values, recording["n_steps"].values.astype(np.int64))
+    for part, expected in joint_prediction(groups, 1)._asdict().items():
+        np.testing.assert_array_equal(atoms[f"joint_prediction_{part}"], expected)
+    assert np.isfinite(atoms["joint_prediction_linear"]).any()
 
 
 def test_nulls_keep_self_information_and_say_how_well(atoms):

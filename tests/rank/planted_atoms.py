@@ -27,6 +27,7 @@ def make_atoms(
     redundancy: np.ndarray | float = 0.01,
     excess: np.ndarray | float = 0.0,
     integration: np.ndarray | float = 0.0,
+    joint_prediction: np.ndarray | float = 0.0,
     synergy_ccs: np.ndarray | float | None = 0.01,
     prompt_sd: float = 0.002,
     null_sd: float = 0.0005,
@@ -70,6 +71,8 @@ def make_atoms(
     pooled_draw[..., 3, 3] = (integration + wobble) + integration_sd * rng.standard_normal(
         (draws, n)
     )
+    # A generator of its own, so that what is drawn below does not change.
+    own_noise = 1e-4 * np.random.default_rng([seed, 1]).standard_normal((2, prompts, n))
     a, b = np.triu_indices(n, 1)
     units = np.array([f"L{i // heads:02d}H{i % heads:02d}" for i in range(n)])
     grid_of_pairs = (grid.mean(axis=0)[a] + grid.mean(axis=0)[b]) / 2
@@ -84,6 +87,8 @@ def make_atoms(
         "self_information": (("prompt", "unit"), own_prompt),
         "unit_same_step": (("prompt", "unit"), rng.uniform(0.1, 0.3, (prompts, n))),
         "unit_trend": (("prompt", "unit"), np.full((prompts, n), trend)),
+        "joint_prediction_linear": (("prompt", "unit"), joint_prediction + own_noise[0]),
+        "joint_prediction_interaction": (("prompt", "unit"), own_noise[1]),
         "null_observed": (("null", *cells), observed),
         "null_draw": (("null", "surrogate", *cells), null_draw),
         "null_mean": (("null", *cells), null_draw.mean(axis=1)),

@@ -14,6 +14,7 @@ from synatlas.rank.controls import (
     OUTSIDE,
     call_core,
     excess_interval,
+    jackknife,
     mean_excess,
     minimum_detectable,
     missing_ingredients,
@@ -108,6 +109,25 @@ def test_noise_q_rejects_rarely_without_and_always_with_an_effect() -> None:
             value = (sample.mean(axis=0) ** 2).mean(axis=1)
             rejected.append((noise_q(value, noise.mean(axis=2), 60) <= 0.05).any())
         assert least <= np.mean(rejected) <= most
+
+
+def test_jackknife_is_a_one_sample_t_test_of_the_defined_pseudo_values() -> None:
+    rng = np.random.default_rng(0)
+    pseudo = rng.standard_normal((12, 5)) + np.array([0, 1, 2, -1, 0])
+    pseudo[:4, 1] = np.nan
+    pseudo[1:, 4] = np.nan
+    found = jackknife(pseudo, 0.9)
+    expected = []
+    for unit in range(4):
+        own = pseudo[np.isfinite(pseudo[:, unit]), unit]
+        test = stats.ttest_1samp(own, 0, alternative="greater")
+        expected.append(test.pvalue)
+        interval = stats.ttest_1samp(own, 0).confidence_interval(0.9)
+        np.testing.assert_allclose(found.interval[unit], interval)
+        assert found.value[unit] == pytest.approx(own.mean())
+    np.testing.assert_allclose(found.q[:4], adjusted_p(np.array(expected)))
+    assert np.isnan(found.q[4])
+    assert np.isnan(found.interval[4]).all()
 
 
 def test_noise_q_needs_prompts_and_draws() -> None:

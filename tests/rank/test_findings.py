@@ -9,7 +9,7 @@ import xarray as xr
 from planted_atoms import arch, make_atoms
 
 from synatlas.errors import ConfigError
-from synatlas.rank.findings import NOT_ABSENCE
+from synatlas.rank.findings import JOINT_CAUTION, NOT_ABSENCE
 from synatlas.rank.profile import shape_of
 from synatlas.rank.rank import rank
 from synatlas.rank.verdict import Verdict, judge
@@ -41,10 +41,39 @@ def test_planted_synergy_is_a_core_and_exactly_it() -> None:
     ):  # fmt: skip
         assert found.finding(name).holds == "yes", name
     assert found.finding("core").numbers["units_passing"] == 8
-    assert found.headline.startswith("8 of 40 units of planted pass every control")
+    assert "; 8 of 40 units pass every control" in found.headline
     assert found.headline.endswith("one model and one seed is one observation.")
     for name in ("random_weights", "sensitivity", "other_models"):
         assert found.finding(name).holds == "cannot tell", name
+
+
+def test_joint_prediction_leads_and_counts_exactly_the_planted_units() -> None:
+    planted = np.where(CORE_UNITS, 0.001, 0.0)
+    found = judged(joint_prediction=planted)
+    first = found.findings[0]
+    assert first.name == "joint_prediction"
+    assert first.holds == "yes"
+    assert JOINT_CAUTION in first.why
+    assert first.numbers["units_above_zero"] == 8
+    assert first.numbers["units_linear_above_zero"] == 8
+    assert first.numbers["units_interaction_above_zero"] == 0
+    assert first.numbers["mean_nat"] == pytest.approx(8 / 40 * 0.001, rel=0.1)
+    start = "8 of 40 units of planted predict the future jointly with others, most at depth 0."
+    assert found.headline.startswith(start)
+    assert found.finding("core").holds != "yes"
+
+
+def test_no_joint_prediction_is_no_proof_of_absence() -> None:
+    first = judged().findings[0]
+    assert first.holds == "cannot tell"
+    assert first.numbers["units_above_zero"] == 0
+    assert first.numbers["largest_upper_bound_nat"] == pytest.approx(1e-4, rel=0.5)
+
+
+def test_undefined_joint_prediction_is_said_to_be() -> None:
+    found = judged(joint_prediction=np.nan)
+    assert found.findings[0].numbers["units_above_zero"] is None
+    assert found.headline.startswith("This run cannot measure joint prediction in planted; ")
 
 
 def test_autocorrelation_alone_is_not_a_core_however_it_arches() -> None:
@@ -127,7 +156,7 @@ def test_a_missing_ingredient_is_never_silently_passed(options: dict, said: str)
     assert core.holds == "cannot tell"
     assert said in core.why
     assert core.numbers["units_passing"] is None
-    assert found.headline.startswith("This run cannot tell")
+    assert "this run cannot tell" in found.headline
 
 
 def test_an_excess_over_one_null_alone_is_no_core() -> None:

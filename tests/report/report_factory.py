@@ -17,6 +17,7 @@ from synatlas.rank.topology import GRAPHS, MEASURES, WEIGHTINGS
 from synatlas.record.recording import RECORDING
 
 SCORES = (
+    "joint_prediction", "joint_prediction_linear", "joint_prediction_interaction",
     "rank_of_difference", "difference_of_ranks", "synergy", "redundancy", "tdmi", "transfer",
     "integration",
 )  # fmt: skip

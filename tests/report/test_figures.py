@@ -12,7 +12,7 @@ from report_factory import World, atlas, atoms
 
 from synatlas.errors import ConfigError
 from synatlas.report import figures
-from synatlas.report.maps import MATRIX_CELLS
+from synatlas.report.maps import HOVER, MATRIX_CELLS
 
 MADE = World()
 
@@ -103,7 +103,7 @@ def test_unit_map_places_every_unit_at_its_layer_and_index() -> None:
         assert heatmap.z[index][layer] == float(one["integration"])
         assert heatmap.text[index][layer] == str(one["unit"].values)
         hover = heatmap.customdata[index][layer]
-        np.testing.assert_array_equal(hover[2], np.float32(one["synergy"]))
+        np.testing.assert_array_equal(hover[HOVER.index("synergy")], np.float32(one["synergy"]))
     # Both signs occur: the middle of the colours is 0.
     assert heatmap.zmin == -heatmap.zmax
 

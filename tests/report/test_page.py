@@ -16,6 +16,7 @@ from plotly.offline import get_plotlyjs
 from report_factory import VERDICT, WARNINGS, World
 
 from synatlas.errors import ArtifactError, RunFolderError
+from synatlas.rank.findings import JOINT_CAUTION
 from synatlas.report.page import REFERENCES, report
 from synatlas.report.tables import topology_counts, topology_table
 
@@ -266,21 +267,34 @@ def test_many_long_prompts_stay_within_the_size(tmp_path: Path) -> None:
 
 def test_profile_data_equal_the_atlas(page: Element) -> None:
     atlas = artifacts.atlas(World())
-    for score in ("rank_of_difference", "difference_of_ranks", "synergy"):
+    for score in ("joint_prediction", "rank_of_difference", "difference_of_ranks", "synergy"):
         line = figure(page, f"profile-{score}")["data"][-1]
         expected = atlas["profile"].sel(score=score).values
         np.testing.assert_array_equal(numbers(line["y"]), expected)
         np.testing.assert_array_equal(numbers(line["x"]), atlas["depth"].values)
 
 
+def test_joint_prediction_leads_with_its_caution_and_parts(page: Element) -> None:
+    for section, name in (("profiles", "profile"), ("units", "map")):
+        first = page.only("section", name=section).find("figure")[0]
+        assert first.attrs["id"] == f"{name}-joint_prediction"
+    caption = page.only("figure", name="profile-joint_prediction").only("figcaption").text
+    assert JOINT_CAUTION in caption
+    atlas = artifacts.atlas(World())
+    lines = {line["name"]: line for line in figure(page, "profile-joint_prediction")["data"]}
+    for part in ("linear", "interaction"):
+        expected = atlas["profile"].sel(score=f"joint_prediction_{part}").values
+        np.testing.assert_array_equal(numbers(lines[part]["y"]), expected)
+
+
 def test_unit_maps_share_their_hover_data(page: Element) -> None:
     """The second map stores no hover data and names where they are."""
-    first, second = (figure(page, f"map-{n}") for n in ("rank_of_difference", "synergy"))
+    first, second = (figure(page, f"map-{n}") for n in ("joint_prediction", "synergy"))
     assert {"text", "customdata"} <= set(first["data"][0])
     assert not {"text", "customdata"} & set(second["data"][0])
     plots = {p.attrs["data-figure"]: p.attrs for p in page.find("div", kind="plot")}
-    assert plots["data-map-synergy"]["data-shares"] == "data-map-rank_of_difference"
-    assert "data-shares" not in plots["data-map-rank_of_difference"]
+    assert plots["data-map-synergy"]["data-shares"] == "data-map-joint_prediction"
+    assert "data-shares" not in plots["data-map-joint_prediction"]
     atlas = artifacts.atlas(World())
     grid = numbers(second["data"][0]["z"])
     np.testing.assert_array_equal(grid.T.ravel(), atlas["synergy"].values)

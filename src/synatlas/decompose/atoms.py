@@ -23,9 +23,10 @@ def _grid(*lead: str, long_name: str, required: bool = True) -> Variable:
 
 #: Grids per unit are oriented: `un1` is the unit itself, `un2` its partner, and are means over
 #: partners whose pair is defined. `null` lists the surrogate nulls that were run (may be empty).
+#: Means over prompts of the pseudo-values of joint prediction are its estimates.
 ATOMS = Schema(
     name="atoms",
-    version=1,
+    version=2,
     variables={
         "atom": Variable(
             dims=("pair", "past", "future"),
@@ -76,6 +77,18 @@ ATOMS = Schema(
             dtype="f8",
             units="1",
             long_name="share of the series' variance explained by a straight line over steps",
+        ),
+        "joint_prediction_linear": Variable(
+            dims=("prompt", "unit"),
+            dtype="f8",
+            units="nat",
+            long_name="linear part of joint prediction, jackknife pseudo-value",
+        ),
+        "joint_prediction_interaction": Variable(
+            dims=("prompt", "unit"),
+            dtype="f8",
+            units="nat",
+            long_name="interaction part of joint prediction, jackknife pseudo-value",
         ),
         "null_observed": _grid(
             "null", long_name="observed mean over prompts, prepared as the null"

@@ -30,6 +30,7 @@ from synatlas.decompose.nulls import NULLS, Null, prepare
 from synatlas.decompose.options import can_run, check_lag, check_surrogates, choose, has_form
 from synatlas.decompose.pairs import ABSOLUTE, DEFINED, SAME, TDMI, pair_count
 from synatlas.decompose.pooled import Pooled, pool
+from synatlas.decompose.prediction import joint_prediction
 from synatlas.decompose.redundancy import REDUNDANCIES
 from synatlas.decompose.series import ONLY, pair_labels
 from synatlas.decompose.unit_nulls import null_rows, stack_nulls
@@ -125,6 +126,7 @@ def decompose(
         reason. ``null_observed`` is the data prepared as the null needs them, and matching errors
         compare the null with these. Pooled atoms and their same-step null are always of MMI; they
         are NaN where ``"same_step"`` is not asked for, and their draws where there is one prompt.
+        Joint prediction is of the series themselves, whatever the estimator.
         Under MMI, ``unit_atom_ccs`` stands beside ``unit_atom`` up to 20 million pair-prompts.
 
     Raises
@@ -190,6 +192,7 @@ def decompose(
     variables |= stack_nulls(rows, count, data.units)
     pooled = _pooled(windows, config) if "same_step" in runnable else None
     variables |= _pooled_variables(pooled, config, data.units)
+    variables |= _prediction_variables(data.groups, lag)
     dataset = xr.Dataset(
         variables,
         coords=_coords(recording, list(sampled)),
@@ -363,6 +366,14 @@ def _pooled_variables(pooled: Pooled | None, config: Config, units: int) -> dict
         "same_step_atom": (_UNIT_GRID, null),
         "pooled_excess_draw": ((BOOTSTRAP, *_UNIT_GRID), excess),
         "pooled_noise_draw": ((BOOTSTRAP, *_UNIT_GRID), noise),
+    }
+
+
+def _prediction_variables(groups: list[Group], lag: int) -> dict[str, Any]:
+    found = joint_prediction(groups, lag)
+    return {
+        f"joint_prediction_{part}": ((PROMPT, UNIT), found[i])
+        for i, part in enumerate(found._fields)
     }
 
 

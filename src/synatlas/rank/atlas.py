@@ -48,11 +48,33 @@ def _score(long_name: str, *tail: str, units: str = "1") -> Variable:
 #: holds its values. `control` lists the three controls; the partial correlation with one holds
 #: the other two constant. Intervals of profiles are over prompts; intervals of shape numbers
 #: (curvature, rise, fall, mid_minus_ends) are over prompts and the units of every layer.
-#: Pooled scores (integration ...) exist for all prompts together: no split_half, no categories.
+#: Pooled scores (integration ...) and joint prediction exist for all prompts together: no
+#: split_half, no categories.
 ATLAS = Schema(
     name="atlas",
-    version=2,
+    version=3,
     variables={
+        "joint_prediction": _unit(
+            "nat", "what two pasts tell of a future beyond the better one, mean over partners"
+        ),
+        "joint_prediction_linear": _unit("nat", "linear part of joint prediction"),
+        "joint_prediction_interaction": _unit("nat", "interaction part of joint prediction"),
+        "joint_prediction_interval": _unit(
+            "nat", "jackknife interval of joint prediction", tail=("ci_bound",)
+        ),
+        "joint_prediction_q": _unit("1", "FDR-adjusted p of joint prediction > 0, over units"),
+        "joint_prediction_linear_interval": _unit(
+            "nat", "jackknife interval of its linear part", tail=("ci_bound",)
+        ),
+        "joint_prediction_linear_q": _unit(
+            "1", "FDR-adjusted p of its linear part > 0, over units"
+        ),
+        "joint_prediction_interaction_interval": _unit(
+            "nat", "jackknife interval of its interaction part", tail=("ci_bound",)
+        ),
+        "joint_prediction_interaction_q": _unit(
+            "1", "FDR-adjusted p of its interaction part > 0, over units"
+        ),
         "synergy": _unit("nat", "synergy (sts), mean over prompts and partners"),
         "redundancy": _unit("nat", "redundancy (rtr), mean over prompts and partners"),
         "tdmi": _unit("nat", "time-delayed mutual information, mean over prompts and partners"),

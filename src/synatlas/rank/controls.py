@@ -163,6 +163,35 @@ def noise_q(
     return adjusted_p(stats.t.sf(t, prompts - 1))
 
 
+class Jackknife(NamedTuple):
+    """Means of pseudo-values with their interval and the FDR-adjusted p that they exceed 0."""
+
+    value: Float[np.ndarray, " unit"]
+    interval: Float[np.ndarray, "unit 2"]
+    q: Float[np.ndarray, " unit"]
+
+
+def jackknife(pseudo: Float[np.ndarray, "prompt unit"], ci_prob: float) -> Jackknife:
+    """Student interval of the mean over prompts with pseudo-values, and q over units.
+
+    ``mean / (sd / sqrt(n))`` of the n defined pseudo-values is referred to Student's t with
+    n - 1 degrees of freedom, upper tail (Tukey 1958, https://doi.org/10.1214/aoms/1177706647).
+    NaN for units with fewer than two, and q where their spread is 0.
+    """
+    finite = np.isfinite(pseudo)
+    n = finite.sum(axis=0)
+    kept = np.where(finite, pseudo, 0.0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        value = kept.sum(axis=0) / np.where(n > 0, n, np.nan)
+        square = (np.where(finite, pseudo - value, 0.0) ** 2).sum(axis=0)
+        error = np.sqrt(square / np.where(n > 1, n * (n - 1), np.nan))
+        t = np.where(error > 0, value / error, np.nan)
+    freedom = np.maximum(n - 1, 1)
+    half = stats.t.isf((1 - ci_prob) / 2, freedom) * error
+    interval = np.stack([value - half, value + half], axis=-1)
+    return Jackknife(value, interval, adjusted_p(stats.t.sf(t, freedom)))
+
+
 def missing_ingredients(atoms: xr.Dataset, tests: NullTests) -> list[str]:
     """What the call of the core lacks, in plain words; empty where it can be made."""
     missing = []

@@ -13,6 +13,7 @@ from synatlas.errors import ConfigError
 from synatlas.inference import FDR_LEVEL, rank_correlation
 from synatlas.rank.cautions import FEW_LAYERS
 from synatlas.rank.controls import CORE, INDEPENDENCE_NULLS, NOT_ASSESSABLE
+from synatlas.rank.unit_scores import PREDICTION_PARTS
 
 Holds = Literal["yes", "no", "cannot tell"]
 
@@ -28,6 +29,12 @@ AGREEMENT: Final = 0.5
 #: What a negative excess does not mean; said wherever one is shown.
 NOT_ABSENCE: Final = (
     "Under MMI coupling can itself lower synergy, so a negative excess is no evidence of absence."
+)
+
+#: What joint prediction is known to get wrong (docs/validity.md); said wherever it leads.
+JOINT_CAUTION: Final = (
+    "Noisy copies of one source, and a hidden drive that reaches only some of the units, are "
+    "called as well; coupling whose sign turns between prompts is missed."
 )
 
 
@@ -106,6 +113,46 @@ def _largest_bounds(atlas: xr.Dataset) -> tuple[float, float]:
 
 def _worst_detectable(atlas: xr.Dataset) -> float:
     return _largest(atlas["null_minimum_detectable"].to_numpy())
+
+
+def joint_prediction_finding(atlas: xr.Dataset) -> Finding:
+    """Whether units predict each other's future jointly: q of any unit at most 5 %.
+
+    There is no "no": how small a joint prediction counts as none is not settled, so the largest
+    upper bound is given instead.
+    """
+    q = atlas["joint_prediction_q"].to_numpy()
+    upper = atlas["joint_prediction_interval"].sel(ci_bound="upper").to_numpy()
+    numbers: dict[str, float] = {}
+    for name in ("joint_prediction", *PREDICTION_PARTS):
+        part = name.removeprefix("joint_prediction").removeprefix("_")
+        own = atlas[f"{name}_q"].to_numpy()
+        told = float((own <= FDR_LEVEL).sum()) if np.isfinite(own).any() else math.nan
+        numbers |= {
+            "_".join(filter(None, ("mean", part, "nat"))): _mean(atlas[name]),
+            "_".join(filter(None, ("units", part, "above_zero"))): told,
+        }
+    numbers["largest_upper_bound_nat"] = _largest(upper)
+    passing = int((q <= FDR_LEVEL).sum())
+    holds: Holds
+    if not np.isfinite(q).any():
+        holds, why = "cannot tell", "It needs three or more prompts of one length, and three units."
+    elif passing:
+        holds = "yes"
+        why = (
+            f"{passing} of {q.size} units lie above 0 at a false discovery rate of "
+            f"{FDR_LEVEL:.0%} (jackknife over prompts): with a partner's past they tell more of a "
+            f"future than the better past alone, and than what all units share. {JOINT_CAUTION}"
+        )
+    else:
+        holds = "cannot tell"
+        why = (
+            "No unit lies above 0; means over partners above the largest upper bound are "
+            f"excluded, smaller ones are not. {JOINT_CAUTION}"
+        )
+    return _finding(
+        "joint_prediction", "Units predict each other's future jointly.", holds, numbers, why
+    )
 
 
 def integration_finding(atlas: xr.Dataset) -> Finding:

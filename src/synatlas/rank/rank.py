@@ -12,7 +12,13 @@ from synatlas.artifact import fingerprint_of, finish, require
 from synatlas.axes import BOUNDS
 from synatlas.decompose.atoms import ATOMS
 from synatlas.errors import ArtifactError, ConfigError
-from synatlas.inference import partial_rank_correlation, percentile_interval, rank_correlation
+from synatlas.inference import (
+    partial_rank_correlation,
+    percentile_interval,
+    rank_correlation,
+    resampling_weights,
+    weighted_mean,
+)
 from synatlas.progress import silent
 from synatlas.rank.atlas import ATLAS
 from synatlas.rank.cautions import cautions
@@ -20,6 +26,7 @@ from synatlas.rank.controls import (
     NullTests,
     call_core,
     excess_interval,
+    jackknife,
     mean_excess,
     minimum_detectable,
     missing_ingredients,
@@ -33,6 +40,7 @@ from synatlas.rank.unit_scores import (
     pooled_draws,
     pooled_noise,
     pooled_scores,
+    predictions,
     scores_of_units,
     scores_per_prompt,
 )
@@ -54,6 +62,7 @@ class Units(NamedTuple):
     layers: Int[np.ndarray, " layer"]
     depth: Float[np.ndarray, " layer"]
     per_prompt: dict[str, Float[np.ndarray, "prompt unit"]]
+    predictions: dict[str, Float[np.ndarray, "prompt unit"]]
     pooled: Pooled
     scores: dict[str, Float[np.ndarray, " unit"]]
 
@@ -84,7 +93,8 @@ def rank(
     Returns
     -------
     xarray.Dataset
-        An Atlas: scores and ranks per unit, synergy against every null, integration, the core,
+        An Atlas: scores and ranks per unit, joint prediction first, synergy against every null,
+        integration, the core,
         profiles over depth with their shape, correlations with controls, the topology of the
         synergy and redundancy graphs; attribute ``verdict``
         is JSON (see :mod:`synatlas.rank.verdict`), ``warnings`` a JSON list.
@@ -103,9 +113,9 @@ def rank(
     """
     require(atoms, ATOMS)
     _check_options(seed, bootstrap, ci_prob)
-    units = _units(atoms)
+    streams = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(4)]
+    units = _units(atoms, bootstrap, streams[3])
     tests = null_tests(atoms)
-    streams = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(3)]
     resampled = resample(
         units.per_prompt,
         units.pooled,
@@ -120,6 +130,7 @@ def rank(
     parts: dict[str, Labelled] = {
         **{name: (("unit",), values) for name, values in units.scores.items()},
         **_null_part(atoms, tests, units, ci_prob),
+        **_prediction_part(units, ci_prob),
         **_integration_part(atoms, units, ci_prob),
         **_profile_part(units, resampled, ci_prob, streams[1]),
         **_category_part(atoms, units),
@@ -174,7 +185,7 @@ def _check_options(seed: int, bootstrap: int, ci_prob: float) -> None:
         )
 
 
-def _units(atoms: xr.Dataset) -> Units:
+def _units(atoms: xr.Dataset, bootstrap: int, rng: np.random.Generator) -> Units:
     unit_layer = atoms["layer"].to_numpy().astype(np.int64)
     layers = np.unique(unit_layer)
     last = max(int(atoms.attrs["n_layers"]) - 1, int(layers[-1]) if layers.size else 0, 1)
@@ -187,13 +198,23 @@ def _units(atoms: xr.Dataset) -> Units:
             cause="every series is constant, too short or not finite (see `status`)",
             remedy="record more tokens, or units that are active",
         )
-    means = scores_of_units(per_prompt, np.full((1, prompts), 1 / prompts))
-    scores = {name: values[0] for name, values in means.items()} | pooled_scores(atoms)
-    pooled = pooled_draws(atoms)
+    even = np.full((1, prompts), 1 / prompts)
+    means = scores_of_units(per_prompt, even)
+    predicted = predictions(atoms)
+    scores = {
+        **{name: weighted_mean(even, values)[0] for name, values in predicted.items()},
+        **{name: values[0] for name, values in means.items()},
+        **pooled_scores(atoms),
+    }
+    weights = resampling_weights(prompts, bootstrap, rng)
+    pooled = {
+        **{name: weighted_mean(weights, values) for name, values in predicted.items()},
+        **pooled_draws(atoms),
+    }
     if prompts < 2:
         # One prompt drawn with replacement is itself: its draws say nothing.
         pooled = {name: draws[:0] for name, draws in pooled.items()}
-    return Units(unit_layer, layers, layers / last, per_prompt, pooled, scores)
+    return Units(unit_layer, layers, layers / last, per_prompt, predicted, pooled, scores)
 
 
 def _null_part(
@@ -246,6 +267,15 @@ def _null_part(
             per_null([e.interval for e in layer], units.layers.size, 2),
         ),
     }
+
+
+def _prediction_part(units: Units, ci_prob: float) -> dict[str, Labelled]:
+    parts: dict[str, Labelled] = {}
+    for name, pseudo in units.predictions.items():
+        found = jackknife(pseudo, ci_prob)
+        parts[f"{name}_interval"] = (("unit", "ci_bound"), found.interval)
+        parts[f"{name}_q"] = (("unit",), found.q)
+    return parts
 
 
 def _integration_part(atoms: xr.Dataset, units: Units, ci_prob: float) -> dict[str, Labelled]:

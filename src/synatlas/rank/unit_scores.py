@@ -54,6 +54,9 @@ POOLED_SCORES: Final = MappingProxyType(
     {"integration": "phi_r", "integration_transfer": "transfer"}
 )
 
+#: Parts of joint prediction, of which Atoms hold pseudo-values; their sum is `joint_prediction`.
+PREDICTION_PARTS: Final = ("joint_prediction_linear", "joint_prediction_interaction")
+
 
 def grid_score(
     grid: Float[np.ndarray, "*lead past future"], name: str
@@ -139,6 +142,16 @@ def scores_of_units(
         "difference_of_ranks": difference_of_ranks(means["synergy"], means["redundancy"]),
     }
     return {**ranks, **means, **ratios}
+
+
+def predictions(atoms: xr.Dataset) -> dict[str, Float[np.ndarray, "prompt unit"]]:
+    """Jackknife pseudo-values of joint prediction and of its two parts, in nats.
+
+    Means over prompts are the scores. A pseudo-value is what one prompt adds to the whole, not
+    the score of that prompt alone, so halves and categories of prompts have no score of their own.
+    """
+    parts = {name: atoms[name].transpose("prompt", "unit").to_numpy() for name in PREDICTION_PARTS}
+    return {"joint_prediction": np.add(*parts.values()), **parts}
 
 
 def pooled_scores(atoms: xr.Dataset) -> dict[str, Float[np.ndarray, " unit"]]:

@@ -13,6 +13,7 @@ from synatlas.rank.findings import (
     core_finding,
     findings_beyond_this_run,
     integration_finding,
+    joint_prediction_finding,
     mmi_and_ccs_finding,
     over_null_finding,
     random_weights_finding,
@@ -63,10 +64,18 @@ def judge(atlas: xr.Dataset, *, random_init: Sequence[xr.Dataset] = ()) -> Verdi
     Returns
     -------
     Verdict
-        Findings: ``core``, ``integration``, one ``synergy_over_<null>`` per null,
-        ``mmi_and_ccs``, ``published_profile``, ``text_profile``, ``integration_profile``,
-        ``random_weights``, ``sensitivity``, ``other_models``.
+        Findings: ``joint_prediction``, ``joint_prediction_profile``, ``core``, ``integration``,
+        one ``synergy_over_<null>`` per null, ``mmi_and_ccs``, ``published_profile``,
+        ``text_profile``, ``integration_profile``, ``random_weights``, ``sensitivity``,
+        ``other_models``.
     """
+    joint = joint_prediction_finding(atlas)
+    joint_profile = shape_finding(
+        atlas,
+        "joint_prediction_profile",
+        "joint_prediction",
+        "Joint prediction rises and then falls over depth.",
+    )
     core = core_finding(atlas)
     published = shape_finding(
         atlas,
@@ -76,6 +85,8 @@ def judge(atlas: xr.Dataset, *, random_init: Sequence[xr.Dataset] = ()) -> Verdi
         "rises and then falls over depth.",
     )
     findings = (
+        joint,
+        joint_profile,
         core,
         integration_finding(atlas),
         *(over_null_finding(atlas, i) for i in range(atlas.sizes["null"])),
@@ -98,29 +109,37 @@ def judge(atlas: xr.Dataset, *, random_init: Sequence[xr.Dataset] = ()) -> Verdi
         *findings_beyond_this_run(),
     )
     return Verdict(
-        headline=_headline(atlas, core, published),
+        headline=f"{_joint(atlas, joint, joint_profile)}; {_core(atlas, core, published)}",
         findings=findings,
         warnings=tuple(json.loads(atlas.attrs["warnings"])),
     )
 
 
-def _headline(atlas: xr.Dataset, core: Finding, published: Finding) -> str:
-    model = atlas.attrs["model"]
+def _joint(atlas: xr.Dataset, joint: Finding, profile: Finding) -> str:
+    model, passing = atlas.attrs["model"], joint.numbers["units_above_zero"]
+    if passing is None:
+        return f"This run cannot measure joint prediction in {model}"
+    told = f"{passing:.0f} of {atlas.sizes['unit']} units of {model} predict the future jointly"
+    peak = profile.numbers["peak_depth"]
+    if joint.holds == "yes" and peak is not None and atlas.sizes["layer"] >= MIN_LAYERS:
+        told += f" with others, most at depth {peak:.2f}"
+    return told
+
+
+def _core(atlas: xr.Dataset, core: Finding, published: Finding) -> str:
     passing, units = core.numbers["units_passing"], atlas.sizes["unit"]
     if core.holds == "yes":
-        first = f"{passing:.0f} of {units} units of {model} pass every control for a core"
+        first = f"{passing:.0f} of {units} units pass every control for a core"
     elif core.holds == "no":
         first = (
-            f"None of {core.numbers['units_judged']:.0f} judged units of {model} passes the "
+            f"none of {core.numbers['units_judged']:.0f} judged units passes the "
             f"controls for a synergistic core, and effects above {EQUIVALENCE_MARGIN:.0%} of "
             "mean synergy are excluded"
         )
     elif passing is None:
-        first = f"This run cannot tell whether {model} has a synergistic core"
+        first = "this run cannot tell whether there is a synergistic core"
     else:
-        first = (
-            f"No synergistic core is shown in {model}, and the run cannot show that there is none"
-        )
+        first = "no synergistic core is shown, and the run cannot show that there is none"
     depth, share = published.numbers["peak_depth"], published.numbers["self_information_share"]
     if depth is None or share is None or atlas.sizes["layer"] < MIN_LAYERS:
         return f"{first}; one model and one seed is one observation."

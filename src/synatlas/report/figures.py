@@ -6,6 +6,7 @@
 from types import MappingProxyType
 from typing import Final
 
+from synatlas.rank.findings import JOINT_CAUTION
 from synatlas.report.maps import block_size, matrices, unit_map
 from synatlas.report.profiles import categories, comparison, nulls, profile
 from synatlas.report.scatters import synergy_baseline, synergy_redundancy
@@ -29,6 +30,12 @@ CAPTIONS: Final = MappingProxyType(
         "profile": (
             "How to read it: the line is the mean over the units of a layer, the band its"
             " bootstrap interval over prompts."
+        ),
+        "joint_prediction": (
+            "How to read it: what the pasts of two units tell of a future together, beyond the"
+            " better one of them and beyond what all units share at a step; 0 where each unit"
+            " follows its own past. Of all scores it found planted cores best. The band is a"
+            f" bootstrap interval over prompts; thin lines are its two parts. {JOINT_CAUTION}"
         ),
         "rank_of_difference": (
             "How to read it: units are ranked by synergy minus redundancy (N is the most"

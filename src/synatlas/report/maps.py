@@ -32,6 +32,8 @@ QUANTITIES: Final = {"synergy": "syn", "redundancy": "red"}
 
 #: Shown on hover, in this order, where the atlas has them.
 HOVER: Final = (
+    "joint_prediction", "joint_prediction_linear", "joint_prediction_interaction",
+    "joint_prediction_q",
     "rank_of_difference", "difference_of_ranks", "synergy", "redundancy", "synergy_ccs", "tdmi",
     "transfer", "phi_r", "integration", "integration_q", "self_information",
     "autocorrelation_baseline", "excess_q", "core_recurrence",

@@ -16,13 +16,17 @@ from synatlas.report.profiles import CATEGORIES_SHOWN
 
 #: Scores of the unit map, the first shown first; those that an atlas lacks are skipped.
 MAP_SCORES: Final = (
+    "joint_prediction", "joint_prediction_linear", "joint_prediction_interaction",
     "rank_of_difference", "difference_of_ranks", "synergy", "redundancy", "integration",
     "transfer", "phi_r", "phi_wms", "tdmi", "synergy_per_tdmi", "redundancy_per_tdmi",
     "synergy_ccs", "self_information", "gateway",
 )  # fmt: skip
 
 #: Scores whose profile has a place of its own; all others share a chooser.
-_LEADING: Final = ("rank_of_difference", "difference_of_ranks", "synergy")
+_LEADING: Final = ("joint_prediction", "rank_of_difference", "difference_of_ranks", "synergy")
+
+#: Scores of one category's prompts; joint prediction has none.
+_PER_CATEGORY: Final = _LEADING[1:]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +63,9 @@ def _words(score: str) -> str:
 
 
 def leading_profiles(atlas: xr.Dataset) -> dict[str, Plot]:
-    """Profiles of both rank definitions and of synergy, as far as the atlas has them."""
+    """Profiles of joint prediction, of both rank definitions and of synergy, where there."""
     titles = {
+        "joint_prediction": "Joint prediction",
         "rank_of_difference": "Rank of difference (the published code's definition)",
         "difference_of_ranks": "Difference of ranks (the published text's definition)",
         "synergy": "Synergy and its nulls",
@@ -149,6 +154,6 @@ def category_plots(atlas: xr.Dataset) -> list[Plot]:
             figures.categories(atlas, score),
             CAPTIONS["categories"] + cut,
         )
-        for score in _LEADING
+        for score in _PER_CATEGORY
         if score in known
     ]

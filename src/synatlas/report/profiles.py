@@ -12,6 +12,7 @@ from plotly.subplots import make_subplots
 from synatlas.artifact import require
 from synatlas.errors import ConfigError
 from synatlas.rank.atlas import ATLAS
+from synatlas.rank.unit_scores import PREDICTION_PARTS
 from synatlas.report.inert import plot_text, visible
 from synatlas.report.style import (
     DASHES,
@@ -39,7 +40,8 @@ TITLE_WIDTH: Final = 22
 def profile(atlas: xr.Dataset, score: str = "rank_of_difference") -> go.Figure:
     """Mean of `score` over the units of each layer, against depth, with its bootstrap interval.
 
-    The profile of `synergy` also shows every null and the autocorrelation baseline.
+    The profile of `synergy` also shows every null and the autocorrelation baseline, that of
+    `joint_prediction` its two parts.
 
     Parameters
     ----------
@@ -63,8 +65,13 @@ def profile(atlas: xr.Dataset, score: str = "rank_of_difference") -> go.Figure:
     add_band(figure, depth, lower, upper, colour=PALETTE[0], name=_interval_name(atlas))
     if score == "synergy":
         _add_nulls(figure, atlas)
+    if score == "joint_prediction":
+        _add_parts(figure, atlas)
     add_line(figure, depth, chosen["profile"].values, layers, colour=PALETTE[0], name=spoken(score))
-    flat = {"rank_of_difference": (atlas.sizes["unit"] + 1) / 2, "difference_of_ranks": 0.0}
+    flat = {
+        "rank_of_difference": (atlas.sizes["unit"] + 1) / 2,
+        **dict.fromkeys(("difference_of_ranks", "joint_prediction", *PREDICTION_PARTS), 0.0),
+    }
     if score in flat:
         figure.add_hline(y=flat[score], line={"color": MUTED, "width": 1, "dash": "dot"})
     return figure
@@ -105,6 +112,23 @@ def _add_nulls(figure: go.Figure, atlas: xr.Dataset) -> None:
         markers=False,
         width=1.5,
     )
+
+
+def _add_parts(figure: go.Figure, atlas: xr.Dataset) -> None:
+    known = atlas["score"].values.tolist()
+    for position, part in enumerate(PREDICTION_PARTS):
+        if part in known:
+            add_line(
+                figure,
+                depth_of(atlas),
+                profile_of(atlas, part)["profile"].values,
+                atlas["layer"].values,
+                colour=PALETTE[1 + position],
+                dash=DASHES[position],
+                name=spoken(part.removeprefix("joint_prediction_")),
+                markers=False,
+                width=1.5,
+            )
 
 
 def _null_name(atlas: xr.Dataset, position: int, null: str) -> str:

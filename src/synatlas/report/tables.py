@@ -63,7 +63,13 @@ def _interval(bounds: np.ndarray) -> str:
 
 def layer_table(atlas: xr.Dataset) -> Table:
     """Profile and interval of the main scores, one row per layer."""
-    wanted = ("rank_of_difference", "difference_of_ranks", "synergy", "redundancy")
+    wanted = (
+        "joint_prediction",
+        "rank_of_difference",
+        "difference_of_ranks",
+        "synergy",
+        "redundancy",
+    )
     known = [str(name) for name in atlas["score"].values]
     scores = [name for name in wanted if name in known]
     columns = ["layer", "depth"]
