@@ -18,13 +18,17 @@ same-step null every term is 0.
 
 Guarded scores first take from every series its mean over prompts at each step, and condition on
 the mean past of all units: what is the same in every prompt and what all units share cannot
-predict.
+predict. Guarded joint, interaction and total are the library's (`synatlas.decompose.prediction`);
+the others are candidates that were not adopted.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
+
+from synatlas.decompose.groups import Group
+from synatlas.decompose.prediction import joint_prediction
 
 
 class Score(NamedTuple):
@@ -45,7 +49,21 @@ def cross_lag_scores(activity: np.ndarray, lag: int = 1) -> dict[str, Score]:
         for name, one in squares.items():
             out[prefix + name] = _score(0.5 * (one + one.transpose(0, 2, 1)))
         out[prefix + "total in"] = _score(squares["total"])
-    return out
+    return out | _adopted(activity, lag)
+
+
+def _adopted(activity: np.ndarray, lag: int) -> dict[str, Score]:
+    """Joint prediction as the library has it, and its parts."""
+    group = Group(prompts=np.arange(len(activity)), series=activity)
+    linear, interaction = joint_prediction([group], lag)
+    parts = {"joint": linear, "interaction": interaction, "total": linear + interaction}
+    return {f"guarded {name}": _of_pseudo_values(values) for name, values in parts.items()}
+
+
+def _of_pseudo_values(values: np.ndarray) -> Score:
+    count = len(values)
+    mean, error = values.mean(axis=0), values.std(axis=0, ddof=1) / np.sqrt(count)
+    return Score(mean, stats.t.sf(mean / error, count - 1))
 
 
 def _terms(activity: np.ndarray, lag: int, *, guarded: bool) -> dict[str, np.ndarray]:

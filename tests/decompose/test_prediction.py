@@ -92,6 +92,19 @@ def test_uncoupled_series_have_none_on_average_and_are_not_called(prompts: int) 
     assert (stats.t.sf(t, prompts - 1) < 0.05).mean() < 0.06
 
 
+@pytest.mark.parametrize(("drives", "called"), [(1, [0, 0.15]), (2, [0.5, 1])])
+def test_one_drive_of_all_units_is_guarded_against_and_two_are_not(
+    drives: int, called: list[float]
+) -> None:
+    """A known limit: given one past, another tells which part of it is shared and will not last."""
+    rng = np.random.default_rng(2)
+    shared = rng.standard_normal((40, 80, drives)) @ rng.normal(drives == 1, 0.5, (drives, 32))
+    found = of(autoregressive(40, 80, 32) + shared)
+    total = found.linear + found.interaction
+    t = total.mean(axis=0) / (total.std(axis=0, ddof=1) / np.sqrt(40))
+    assert called[0] <= (stats.t.sf(t, 39) < 0.05).mean() <= called[1]
+
+
 def test_undefined_series_are_nobodys_partners() -> None:
     series = coupled(prompts=6, steps=40, units=6)
     bad = np.concatenate([series, np.full((6, 40, 1), 3.0), np.full((6, 40, 1), np.nan)], axis=2)

@@ -58,7 +58,7 @@ def test_joint_prediction_leads_and_counts_exactly_the_planted_units() -> None:
     assert first.numbers["units_linear_above_zero"] == 8
     assert first.numbers["units_interaction_above_zero"] == 0
     assert first.numbers["mean_nat"] == pytest.approx(8 / 40 * 0.001, rel=0.1)
-    start = "8 of 40 units of planted predict the future jointly with others, most at depth 0."
+    start = "8 of 40 units of planted predict each other's future jointly, most at depth 0."
     assert found.headline.startswith(start)
     assert found.finding("core").holds != "yes"
 

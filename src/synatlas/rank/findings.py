@@ -33,8 +33,9 @@ NOT_ABSENCE: Final = (
 
 #: What joint prediction is known to get wrong (docs/validity.md); said wherever it leads.
 JOINT_CAUTION: Final = (
-    "Noisy copies of one source, and a hidden drive that reaches only some of the units, are "
-    "called as well; coupling whose sign turns between prompts is missed."
+    "Uncoupled units are called as well where they are noisy copies of one source or share "
+    "inputs, such as the tokens read, that one common course does not hold; coupling whose sign "
+    "turns between prompts is missed."
 )
 
 

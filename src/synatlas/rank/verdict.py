@@ -119,10 +119,11 @@ def _joint(atlas: xr.Dataset, joint: Finding, profile: Finding) -> str:
     model, passing = atlas.attrs["model"], joint.numbers["units_above_zero"]
     if passing is None:
         return f"This run cannot measure joint prediction in {model}"
-    told = f"{passing:.0f} of {atlas.sizes['unit']} units of {model} predict the future jointly"
+    units = atlas.sizes["unit"]
+    told = f"{passing:.0f} of {units} units of {model} predict each other's future jointly"
     peak = profile.numbers["peak_depth"]
     if joint.holds == "yes" and peak is not None and atlas.sizes["layer"] >= MIN_LAYERS:
-        told += f" with others, most at depth {peak:.2f}"
+        told += f", most at depth {peak:.2f}, by coupling or by inputs they share"
     return told
 
 
