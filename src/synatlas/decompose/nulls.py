@@ -85,7 +85,7 @@ NULLS: Final = MappingProxyType(
         "window_shift": Null(
             meaning="what two units share at any time, self-information kept exactly; residuals "
             "from the mean over prompts at each step",
-            level="17 % at 5 % where memory is .97; fooled by drift that units share within a prompt",
+            level="17 % at 5 % where memory is .97, 100 % under drift that units share in a prompt",
             draw=rotate_windows,
             prepare=without_prompt_mean,
             stream=2,
