@@ -28,18 +28,21 @@ def coupled(prompts: int, steps: int, units: int, seed: int = 0) -> np.ndarray:
     return series
 
 
-def of(series: np.ndarray, lag: int = 1) -> JointPrediction:
-    return joint_prediction([Group(prompts=np.arange(len(series)), series=series)], lag)
+def of(series: np.ndarray, lag: int = 1, threads: int = 1) -> JointPrediction:
+    groups = [Group(prompts=np.arange(len(series)), series=series)]
+    return joint_prediction(groups, lag, threads=threads)
 
 
-@pytest.mark.parametrize(("lag", "held"), [(1, 4_000_000), (2, 1), (1, 150)])
+@pytest.mark.parametrize(("lag", "held", "threads"), [(1, 1_000_000, 1), (2, 1, 2), (1, 100, 2)])
 def test_every_pair_agrees_with_least_squares(
-    lag: int, held: int, monkeypatch: pytest.MonkeyPatch
+    lag: int, held: int, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prediction, "_HELD", held)
     series = coupled(prompts=7, steps=31, units=7)
     expected = prediction_reference.joint_prediction(series, lag)
-    np.testing.assert_allclose(np.stack(of(series, lag)), expected, rtol=0, atol=1e-10)
+    found = np.stack(of(series, lag, threads))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10)
+    np.testing.assert_array_equal(np.stack(of(series, lag, 3 - threads)), found)
 
 
 def test_scale_offset_and_order_do_not_matter() -> None:

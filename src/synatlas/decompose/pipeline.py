@@ -1,6 +1,7 @@
 """Stage 2: Recording -> Atoms."""
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -192,7 +193,7 @@ def decompose(
     variables |= stack_nulls(rows, count, data.units)
     pooled = _pooled(windows, config) if "same_step" in runnable else None
     variables |= _pooled_variables(pooled, config, data.units)
-    variables |= _prediction_variables(data.groups, lag)
+    variables |= _prediction_variables(data.groups, lag, threads)
     dataset = xr.Dataset(
         variables,
         coords=_coords(recording, list(sampled)),
@@ -369,8 +370,8 @@ def _pooled_variables(pooled: Pooled | None, config: Config, units: int) -> dict
     }
 
 
-def _prediction_variables(groups: list[Group], lag: int) -> dict[str, Any]:
-    found = joint_prediction(groups, lag)
+def _prediction_variables(groups: list[Group], lag: int, threads: int | None) -> dict[str, Any]:
+    found = joint_prediction(groups, lag, threads=threads or os.cpu_count() or 1)
     return {
         f"joint_prediction_{part}": ((PROMPT, UNIT), found[i])
         for i, part in enumerate(found._fields)
