@@ -124,6 +124,6 @@ def as_language_model(network: Any, tokenizer: PreTrainedTokenizerFast) -> Langu
         device=torch.device("cpu"),
         dtype=network.dtype,
         n_layers=units.n_layers,
-        units=units,
+        found=units,
         context_length=context,
     )

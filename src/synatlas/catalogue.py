@@ -31,7 +31,7 @@ def checked(name: str) -> Iterator[str]:
     from synatlas.record.record import record
 
     model = load(name)
-    per_layer = sorted({p.heads for p in model.units.projections})
+    per_layer = sorted({s.count for s in model.units.sources})
     yield f"{model.name}: {model.model_type}, revision {model.revision}"
     yield f"{len(model.units)} heads in {model.n_layers} layers ({per_layer} per layer)"
     dtype = str(model.dtype).removeprefix("torch.")

@@ -53,7 +53,7 @@ def test_units_of_every_family(name: str, tiny_model: TinyModel) -> None:
     module, heads, width, groups = EXPECTED[name]
     assert units.n_layers == 2
     assert len(units) == 2 * heads
-    assert units.projection == tuple(
+    assert units.module == tuple(
         m for m in (module.replace(".1.", ".0."), module) for _ in range(heads)
     )
     assert units.label == tuple(unit_label(i, j) for i in range(2) for j in range(heads))
@@ -96,7 +96,7 @@ def test_a_slice_is_its_head(name: str) -> None:
     """Changing the values of one key/value group changes exactly the slices of its heads."""
     network = tiny_network(name)
     units = find_units(network)
-    projection = units.projections[0]
+    projection = units.sources[0]
     before = heads_of_first_layer(network, units)
     for group in sorted(set(projection.kv_groups)):
         changed = tiny_network(name)
@@ -110,7 +110,34 @@ def test_a_slice_is_its_head(name: str) -> None:
 def heads_of_first_layer(network: Any, units: Any) -> Tensor:
     with torch.no_grad(), capture(network, units, reduce=REDUCERS["identity"]) as taken:
         network(input_ids=torch.arange(5, 14)[None], use_cache=False)
-    return taken.heads()[0]
+    return taken.outputs()[0]
+
+
+def test_gated_heads_are_read_before_and_after_the_gate() -> None:
+    """qwen3_next multiplies the heads by a sigmoid of a part of the query projection."""
+    network = tiny_network("qwen3_next")
+    found = find_units(network)
+    assert [(s.module, s.at, s.sites) for s in found.sources] == [
+        place
+        for i in range(2)
+        for place in (
+            (f"model.layers.{i}.self_attn", "attention", ("z",)),
+            (f"model.layers.{i}.self_attn.o_proj", "input", ("proj_in",)),
+        )
+    ]
+    gates: list[Tensor] = []
+    attention = network.model.layers[0].self_attn
+    attention.q_proj.register_forward_hook(lambda *seen: gates.append(seen[2]))
+    before = heads_of_first_layer(network, found.select(site="z"))
+    after = heads_of_first_layer(network, found.select(site="proj_in"))
+    assert before.shape == (1, 9, 4, 20)
+    gate = gates[0].view(1, 9, 4, 40)[..., 20:].sigmoid()
+    assert torch.allclose(after, before * gate, atol=1e-6)
+
+
+def test_layers_without_attention_have_no_heads() -> None:
+    found = find_units(tiny_network("lfm2"))
+    assert (found.n_layers, found.layer.tolist()) == (2, [1] * 4)
 
 
 @pytest.mark.parametrize(
@@ -119,8 +146,6 @@ def heads_of_first_layer(network: Any, units: Any) -> Tensor:
         ("mamba", "no"),
         ("bert", "depends on later tokens"),
         ("diffllama", "between the heads"),
-        ("qwen3_next", "between the heads"),
-        ("lfm2", "layer 0 has no attention heads"),
     ],
 )
 def test_refused_with_the_reason(name: str, reason: str) -> None:

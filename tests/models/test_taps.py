@@ -33,7 +33,7 @@ def test_norm_is_that_of_the_vectors_and_positions_choose(tiny_model: TinyModel)
             model.model(input_ids=IDS)
         with capture(model.model, model.units, positions=positions) as norms:
             model.model(input_ids=IDS)
-    expected = torch.cat([z.double().pow(2).sum(-1).sqrt() for z in vectors.heads()], dim=-1)
+    expected = torch.cat([z.double().pow(2).sum(-1).sqrt() for z in vectors.outputs()], dim=-1)
     expected = torch.stack([expected[0, [0, 4, 4]], expected[1, [10, 1, 0]]])
     assert torch.allclose(norms.units().double(), expected, rtol=1e-6, atol=0)
 

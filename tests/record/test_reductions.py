@@ -36,7 +36,7 @@ def vectors(model: LanguageModel, recording: xr.Dataset) -> list[np.ndarray]:
             capture(model.model, model.units, reduce=REDUCERS["identity"]) as taken,
         ):
             model.model(input_ids=ids)
-        z = torch.cat(taken.heads(), dim=2)[0, len(prompt) - 1 : -1]
+        z = torch.cat(taken.outputs(), dim=2)[0, len(prompt) - 1 : -1]
         out.append(z.double().numpy())
     return out
 
@@ -229,10 +229,8 @@ def test_directions_that_do_not_fit(
 
 
 def test_heads_of_several_widths(model: LanguageModel) -> None:
-    first, second = model.units.projections
-    wider = dataclasses.replace(
-        model.units, projections=(first, dataclasses.replace(second, width=24))
-    )
+    first, second = model.units.sources
+    wider = dataclasses.replace(model.units, sources=(first, dataclasses.replace(second, width=24)))
     with pytest.raises(ConfigError, match="one width, not of 20, 24"):
         as_directions(np.ones(20), wider)
 

@@ -11,10 +11,9 @@ from reference import attention
 from synatlas.models.load import LanguageModel
 from synatlas.models.reducers import REDUCERS
 from synatlas.record.generate import greedy
-from synatlas.record.replay import live_replay_error, replay_rows
+from synatlas.record.replay import Reading, live_replay_error, replay_rows
 from tiny_models import TinyModel
 
-NORM = REDUCERS["norm"]
 #: The package has a function of the same name, which hides the module from attribute access.
 replay_module = sys.modules["synatlas.record.replay"]
 PROMPTS = [[0, 40, 41, 90, 17, 33, 60, 61, 5], [70, 3, 200]]
@@ -29,6 +28,10 @@ FAMILIES = [
 ]  # fmt: skip
 
 
+def norms(model: LanguageModel) -> Reading:
+    return Reading(model.units, REDUCERS["norm"])
+
+
 def weights(model: LanguageModel) -> dict[str, np.ndarray]:
     return {name: value.double().numpy() for name, value in model.model.state_dict().items()}
 
@@ -36,7 +39,7 @@ def weights(model: LanguageModel) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("name", ["llama", "gpt2", "gpt_neox"])
 def test_norms_are_those_computed_by_hand(name: str, tiny_model: TinyModel) -> None:
     model = tiny_model(name)
-    found = replay_rows(model, PROMPTS, REPLIES, steps=8, reduce=NORM).activity
+    found = replay_rows(model, PROMPTS, REPLIES, steps=8, reading=norms(model)).activity
     for row, (prompt, reply) in enumerate(zip(PROMPTS, REPLIES, strict=True)):
         ids = np.array(prompt + reply)
         if name == "llama":
@@ -52,7 +55,8 @@ def test_norms_are_those_computed_by_hand(name: str, tiny_model: TinyModel) -> N
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_live_capture_equals_replay(name: str, tiny_model: TinyModel) -> None:
-    assert live_replay_error(tiny_model(name), PROMPTS, reduce=NORM) <= 1e-5
+    model = tiny_model(name)
+    assert live_replay_error(model, PROMPTS, reading=norms(model)) <= 1e-5
 
 
 def test_live_replay_error_sees_an_error(
@@ -66,15 +70,15 @@ def test_live_replay_error_sees_an_error(
         return REPLIES
 
     monkeypatch.setattr(replay_module, "greedy", others)
-    assert live_replay_error(model, PROMPTS, reduce=NORM) > 1e-2
+    assert live_replay_error(model, PROMPTS, reading=norms(model)) > 1e-2
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_padding_and_company_change_nothing(name: str, tiny_model: TinyModel) -> None:
     model = tiny_model(name)
-    together = replay_rows(model, PROMPTS, REPLIES, steps=8, reduce=NORM)
+    together = replay_rows(model, PROMPTS, REPLIES, steps=8, reading=norms(model))
     for row in range(2):
-        alone = replay_rows(model, [PROMPTS[row]], [REPLIES[row]], steps=8, reduce=NORM)
+        alone = replay_rows(model, [PROMPTS[row]], [REPLIES[row]], steps=8, reading=norms(model))
         np.testing.assert_allclose(together.activity[row], alone.activity[0], rtol=1e-5)
         np.testing.assert_allclose(together.logprob[row], alone.logprob[0], rtol=1e-5, atol=1e-5)
 
@@ -82,7 +86,7 @@ def test_padding_and_company_change_nothing(name: str, tiny_model: TinyModel) ->
 @pytest.mark.parametrize("name", ["llama", "gemma2", "cohere"])
 def test_logprob_is_that_of_the_plain_model(name: str, tiny_model: TinyModel) -> None:
     model = tiny_model(name)
-    found = replay_rows(model, PROMPTS, REPLIES, steps=8, reduce=NORM).logprob
+    found = replay_rows(model, PROMPTS, REPLIES, steps=8, reading=norms(model)).logprob
     for row, (prompt, reply) in enumerate(zip(PROMPTS, REPLIES, strict=True)):
         with torch.no_grad():
             logits = model.model(input_ids=torch.tensor([prompt + reply])).logits[0].double()
@@ -95,17 +99,17 @@ def test_small_logit_budget_changes_nothing(
     tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = tiny_model("llama")
-    whole = replay_rows(model, PROMPTS, REPLIES, steps=8, reduce=NORM)
+    whole = replay_rows(model, PROMPTS, REPLIES, steps=8, reading=norms(model))
     monkeypatch.setattr(replay_module, "LOGITS_AT_ONCE", 1)
-    pieces = replay_rows(model, PROMPTS, REPLIES, steps=8, reduce=NORM)
+    pieces = replay_rows(model, PROMPTS, REPLIES, steps=8, reading=norms(model))
     np.testing.assert_allclose(pieces.activity, whole.activity, rtol=1e-5)
     np.testing.assert_allclose(pieces.logprob, whole.logprob, rtol=1e-5, atol=1e-5)
 
 
 def test_short_rows_end_in_nan(tiny_model: TinyModel) -> None:
     model = tiny_model("llama")
-    full = replay_rows(model, PROMPTS, REPLIES, steps=8, reduce=NORM)
-    short = replay_rows(model, PROMPTS, [REPLIES[0], REPLIES[1][:3]], steps=8, reduce=NORM)
+    full = replay_rows(model, PROMPTS, REPLIES, steps=8, reading=norms(model))
+    short = replay_rows(model, PROMPTS, [REPLIES[0], REPLIES[1][:3]], steps=8, reading=norms(model))
     np.testing.assert_allclose(short.activity[1, :3], full.activity[1, :3], rtol=1e-5)
     assert np.isnan(short.activity[1, 3:]).all()
     assert np.isnan(short.logprob[1, 3:]).all()

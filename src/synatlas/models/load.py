@@ -71,7 +71,7 @@ class LanguageModel:
     device : where it runs.
     dtype : type of the weights.
     n_layers : decoder layers.
-    units : its attention heads.
+    found : everything that can be read of it, at every site.
     context_length : longest sequence the model was made for, in tokens; None without limit.
     """
 
@@ -83,8 +83,13 @@ class LanguageModel:
     device: torch.device
     dtype: torch.dtype
     n_layers: int
-    units: UnitTable = field(repr=False)
+    found: UnitTable = field(repr=False)
     context_length: int | None
+
+    @property
+    def units(self) -> UnitTable:
+        """Its attention heads, before anything else is done to their outputs."""
+        return self.found.select()
 
 
 @final
@@ -156,7 +161,7 @@ def load(
         device=where,
         dtype=model.dtype,
         n_layers=units.n_layers,
-        units=units,
+        found=units,
         context_length=_context_length(config),
     )
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from synatlas.errors import ModelError
 from synatlas.models.quiet import quiet
 from synatlas.models.taps import Event, Mixed, Read, trace
-from synatlas.models.units import Projection, UnitTable
+from synatlas.models.units import SITES, Source, UnitTable
 
 #: Tokens of the probe. Odd and small: no head count or width is mistaken for it.
 PROBE_TOKENS: Final = 7
@@ -38,9 +38,11 @@ def find_units(model: nn.Module) -> UnitTable:
 
     The output of every attention function, (position, head, width), is compared with what the
     modules with a weight matrix read. Where a module reads exactly the concatenated heads it is
-    the output projection, and head count and width are those of the tensor, whatever the
-    configuration says. The same pass shows that the model is causal: a change of the last token
-    leaves all earlier logits as they are.
+    the output projection; where something is in between (a gate, a normalisation), the heads are
+    read at the attention function, and the output projection is the last matrix of that size
+    inside its module. Head count and width are those of the tensor, whatever the configuration
+    says. Layers without attention have no heads. The same pass shows that the model is causal: a
+    change of the last token leaves all earlier logits as they are.
 
     Parameters
     ----------
@@ -49,13 +51,13 @@ def find_units(model: nn.Module) -> UnitTable:
     Returns
     -------
     UnitTable
-        Every attention head, in order of layer and index.
+        Every attention head at every site, in order of layer and index.
 
     Raises
     ------
     ModelError
-        Something (a gate, a normalisation) sits between the heads and the projection; a layer has
-        no attention heads; the model is not causal, or does not run on a plain token sequence.
+        No layer has attention heads; a layer has several attention functions; the model is not
+        causal, or does not run on a plain token sequence.
     """
     name = type(model).__name__
     embedding: Any = model.get_input_embeddings()  # type: ignore[operator]
@@ -105,11 +107,9 @@ def _table(model: nn.Module, name: str, events: list[Event]) -> UnitTable:
             layer = where[1] if where and where[0] == stack else None
         if layer is not None:
             by_layer[layer].append(event)
-    found = [_projections(layer, of_layer) for layer, of_layer in enumerate(by_layer)]
+    found = [_heads(layer, of_layer) for layer, of_layer in enumerate(by_layer)]
     _check_complete(name, found, by_layer)
-    return UnitTable(
-        projections=tuple(p for of_layer in found for p in of_layer), n_layers=n_layers
-    )
+    return UnitTable(sources=tuple(s for of_layer in found for s in of_layer), n_layers=n_layers)
 
 
 def _layer_places(model: nn.Module) -> dict[str, tuple[str, int]]:
@@ -125,25 +125,40 @@ def _layer_places(model: nn.Module) -> dict[str, tuple[str, int]]:
     return places
 
 
-def _projections(layer: int, events: list[Event]) -> list[Projection]:
-    """The modules of a layer that read exactly what an attention function returned."""
-    found: list[Projection] = []
-    mixed: list[Mixed] = []
-    for event in events:
-        if isinstance(event, Mixed):
-            mixed.append(event)
-            continue
-        same = [m for m in mixed if _equal(m.z, event.x)]
-        if same:
-            mixed.clear()
-            _, heads, width = same[0].z.shape
-            groups = same[0].kv_groups
-            found.append(
-                Projection(
-                    module=event.module, layer=layer, heads=heads, width=width, kv_groups=groups
-                )
-            )
+def _heads(layer: int, events: list[Event]) -> list[Source]:
+    """Where the heads of a layer are read: at the module that reads exactly what its attention
+    function returned; else at the function, and after what is in between at that module.
+    """
+    mixed = [event for event in events if isinstance(event, Mixed)]
+    found: list[Source] = []
+    for i, event in enumerate(events):
+        same = [m for m in mixed if isinstance(event, Read) and _equal(m.z, event.x)]
+        if isinstance(event, Read) and same and any(m is same[0] for m in events[:i]):
+            found.append(_source(event.module, layer, "input", SITES, same[0]))
+            mixed = [m for m in mixed if m is not same[0]]
+    alone = mixed[0] if len(mixed) == 1 else None
+    if found or alone is None or alone.module is None:
+        return found
+    found = [_source(alone.module, layer, "attention", ("z",), alone)]
+    after = events[next(i for i, event in enumerate(events) if event is alone) + 1 :]
+    size = alone.z.flatten(1).shape
+    inside = [e for e in after if isinstance(e, Read) and e.module.startswith(f"{alone.module}.")]
+    if inside and inside[-1].x.shape == size:
+        found.append(_source(inside[-1].module, layer, "input", ("proj_in",), alone))
     return found
+
+
+def _source(module: str, layer: int, at: str, sites: tuple[str, ...], mixed: Mixed) -> Source:
+    _, heads, width = mixed.z.shape
+    return Source(
+        module=module,
+        layer=layer,
+        at=at,
+        sites=sites,
+        count=heads,
+        width=width,
+        kv_groups=mixed.kv_groups,
+    )
 
 
 def _equal(z: Tensor, x: Tensor) -> bool:
@@ -155,30 +170,27 @@ def _equal(z: Tensor, x: Tensor) -> bool:
     return torch.allclose(flat, x, rtol=0.0, atol=TOLERANCE * size, equal_nan=True)
 
 
-def _check_complete(name: str, found: list[list[Projection]], by_layer: list[list[Event]]) -> None:
-    """Every layer must have one projection; say what is in the way where one has not."""
-    if not any(found) and not any(isinstance(e, Mixed) for events in by_layer for e in events):
+def _check_complete(name: str, found: list[list[Source]], by_layer: list[list[Event]]) -> None:
+    """Some layer must have heads, and a layer one place to read them; else say what is wrong."""
+    if not any(isinstance(e, Mixed) for events in by_layer for e in events):
         raise _refused(name, "none of its layers has attention heads")
-    for layer, (projections, events) in enumerate(zip(found, by_layer, strict=True)):
-        if len(projections) == 1:
-            continue
-        if projections:
-            modules = ", ".join(p.module for p in projections)
+    for layer, (sources, events) in enumerate(zip(found, by_layer, strict=True)):
+        at_z = [source.module for source in sources if "z" in source.sites]
+        if len(at_z) > 1:
+            modules = ", ".join(at_z)
             raise _refused(name, f"layer {layer} has several attention outputs ({modules})")
-        if any(isinstance(e, Mixed) for e in events):
+        if not at_z and any(isinstance(e, Mixed) for e in events):
             raise _refused(
                 name,
                 f"in layer {layer} something sits between the heads and the output projection, "
-                "such as a gate or a normalisation",
+                "such as a gate or a normalisation, and they cannot be read before it",
             )
-        raise _refused(name, f"layer {layer} has no attention heads (recurrent or convolutional)")
 
 
 def _refused(name: str, cause: str) -> ModelError:
     return ModelError(
         given=f"a model of class {name}",
-        expected="a causal language model whose every layer has attention heads that go straight "
-        "into an output projection",
+        expected="a causal language model with attention heads",
         cause=cause,
         remedy="choose a model of another architecture, such as Llama, Qwen, Gemma or GPT-NeoX",
     )

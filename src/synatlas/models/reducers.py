@@ -10,7 +10,7 @@ from torch import Tensor
 #: A function of the heads' outputs (row, position, head, feature) that keeps the first three axes.
 Reducer = Callable[[Tensor], Tensor]
 
-#: One reducer for all projections, or one for each of them.
+#: One reducer for all sources, or one for each of them.
 Reducers = Reducer | Sequence[Reducer]
 
 

@@ -4,9 +4,11 @@ No hook waits for the device: nothing is copied to the host before the caller as
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, final
+from functools import partial
+from types import MappingProxyType
+from typing import Any, Final, final
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -16,29 +18,33 @@ from torch.overrides import TorchFunctionMode
 from transformers.modeling_utils import AttentionInterface
 
 from synatlas.models.reducers import Reducer, Reducers, norm
-from synatlas.models.units import UnitTable
+from synatlas.models.units import Source, UnitTable
 
 
 @final
 @dataclass(slots=True, kw_only=True)
 class Capture:
-    """What :func:`capture` has read so far: for each projection one tensor per forward pass."""
+    """What :func:`capture` has read so far: for each source one tensor per forward pass."""
 
-    per_projection: list[list[Tensor]] = field(default_factory=list)
+    per_source: list[list[Tensor]] = field(default_factory=list)
 
     @property
     def passes(self) -> int:
-        """Forward passes that every projection has seen."""
-        return min((len(taken) for taken in self.per_projection), default=0)
+        """Forward passes that every source has seen."""
+        return min((len(taken) for taken in self.per_source), default=0)
 
-    def heads(self, which: int = -1) -> list[Tensor]:
-        """Reduced outputs of one pass, a tensor (row, position, head, ...) per projection."""
-        return [taken[which] for taken in self.per_projection]
+    def outputs(self, which: int = -1) -> list[Tensor]:
+        """Reduced outputs of one pass, a tensor (row, position, unit of the source, ...) each."""
+        return [taken[which] for taken in self.per_source]
 
     def units(self, which: int = -1) -> Float[Tensor, "row position unit"]:
         """Scalars of one pass, units in the table's order, on the device of the first layer."""
-        heads = self.heads(which)
-        return torch.cat([values.to(heads[0].device) for values in heads], dim=-1)
+        outputs = self.outputs(which)
+        return torch.cat([values.to(outputs[0].device) for values in outputs], dim=-1)
+
+
+#: Takes what a source's module gives, (row, position, units and features).
+Take = Callable[[Tensor], None]
 
 
 @contextmanager
@@ -49,17 +55,17 @@ def capture(
     reduce: Reducers = norm,
     positions: Int[Tensor, "row sample"] | None = None,
 ) -> Iterator[Capture]:
-    """Read the heads' outputs z, before the output projection, in every forward pass inside.
+    """Read the units' outputs in every forward pass inside.
 
-    The hooks see the projection's input, reshape it to (row, position, head, feature) and keep
-    what `reduce` makes of it. The model's results are bit-identical with and without them, and
-    the hooks are gone afterwards, also after an exception.
+    What a source gives is reshaped to (row, position, unit, feature), and what `reduce` makes of
+    it is kept. The model's results are bit-identical with and without, and the hooks are gone
+    afterwards, also after an exception.
 
     Parameters
     ----------
     model : the model that `units` was found in.
     units : its units.
-    reduce : a reducer, or one for each projection.
+    reduce : a reducer, or one for each source.
     positions : for each row the positions to keep, in this order; all where None.
 
     Yields
@@ -67,31 +73,59 @@ def capture(
     Capture
         Filled as the model runs.
     """
-    taken = Capture(per_projection=[[] for _ in units.projections])
+    taken = Capture(per_source=[[] for _ in units.sources])
 
-    def hook_for(
-        heads: int, width: int, reducer: Reducer, kept: list[Tensor]
-    ) -> Callable[..., None]:
-        def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
-            del module
-            x = args[0]
-            z = x.view(x.shape[0], x.shape[1], heads, width)
+    def take_for(source: Source, reducer: Reducer, kept: list[Tensor]) -> Take:
+        def take(x: Tensor) -> None:
+            z = x.reshape(x.shape[0], x.shape[1], source.count, source.width)
             if positions is not None:
                 rows = torch.arange(z.shape[0], device=z.device)[:, None]
                 z = z[rows, positions.to(z.device)]
             kept.append(reducer(z))
 
-        return hook
+        return take
 
-    reducers = [reduce] * len(units.projections) if callable(reduce) else reduce
+    reducers = [reduce] * len(units.sources) if callable(reduce) else reduce
     with ExitStack() as stack:
-        for projection, reducer, kept in zip(
-            units.projections, reducers, taken.per_projection, strict=True
-        ):
-            module = model.get_submodule(projection.module)
-            hook = hook_for(projection.heads, projection.width, reducer, kept)
-            stack.callback(module.register_forward_pre_hook(hook).remove)
+        for source, reducer, kept in zip(units.sources, reducers, taken.per_source, strict=True):
+            module = model.get_submodule(source.module)
+            stack.enter_context(READERS[source.at](module, take_for(source, reducer, kept)))
         yield taken
+
+
+@contextmanager
+def _input_of(module: nn.Module, take: Take) -> Iterator[None]:
+    """What the module reads first."""
+
+    def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
+        del module
+        take(args[0])
+
+    handle = module.register_forward_pre_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def _attention_in(module: nn.Module, take: Take) -> Iterator[None]:
+    """What the attention function that the module looks up returns."""
+
+    def tapped(function: Any, caller: nn.Module, *inputs: Any, **options: Any) -> Any:
+        result = function(caller, *inputs, **options)
+        if caller is module:
+            take(result[0])
+        return result
+
+    with _interface(tapped):
+        yield
+
+
+#: What can be read of a module: its name in a :class:`~synatlas.models.units.Source` -> how.
+READERS: Final[MappingProxyType[str, Callable[[nn.Module, Take], AbstractContextManager[None]]]] = (
+    MappingProxyType({"input": _input_of, "attention": _attention_in})
+)
 
 
 @contextmanager
@@ -167,7 +201,15 @@ def trace(model: nn.Module, *, rows: int) -> Iterator[list[Event]]:
         for module in names:
             if _has_matrix(module):
                 stack.callback(module.register_forward_pre_hook(look).remove)
-        stack.enter_context(_interface(mode, names))
+
+        def tapped(function: Any, module: nn.Module, *inputs: Any, **options: Any) -> Any:
+            with mode.paused():
+                result = function(module, *inputs, **options)
+            value = inputs[2] if len(inputs) > 2 else options["value"]
+            mode.note(result[0].transpose(1, 2), value, names.get(module))
+            return result
+
+        stack.enter_context(_interface(tapped))
         stack.enter_context(mode)
         yield events
 
@@ -178,21 +220,12 @@ def _has_matrix(module: nn.Module) -> bool:
 
 
 @contextmanager
-def _interface(mode: "_MixingMode", names: dict[nn.Module, str]) -> Iterator[None]:
-    """Wrap whatever attention function transformers looks up."""
+def _interface(tapped: Callable[..., Any]) -> Iterator[None]:
+    """Call ``tapped(function, module, ...)`` for whatever attention function transformers finds."""
     stock = AttentionInterface.get_interface
 
     def get_interface(self: AttentionInterface, *args: Any, **kwargs: Any) -> Callable[..., Any]:
-        function = stock(self, *args, **kwargs)
-
-        def tapped(module: nn.Module, *inputs: Any, **options: Any) -> Any:
-            with mode.paused():
-                result = function(module, *inputs, **options)
-            value = inputs[2] if len(inputs) > 2 else options["value"]
-            mode.note(result[0].transpose(1, 2), value, names.get(module))
-            return result
-
-        return tapped
+        return partial(tapped, stock(self, *args, **kwargs))
 
     AttentionInterface.get_interface = get_interface
     try:

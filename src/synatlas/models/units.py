@@ -1,104 +1,157 @@
-"""Units of a model: which slice of which module's input is one attention head's output."""
+"""Units of a model: where each one is read, and which slice of what is read is its own."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from itertools import accumulate, chain
-from typing import final
+from types import MappingProxyType
+from typing import Final, final
 
 import numpy as np
 from jaxtyping import Int
 
 from synatlas.axes import unit_label
+from synatlas.errors import ConfigError
+
+#: Kinds of units, in the order in which they stand within a layer, and the letters of their labels.
+KINDS: Final = MappingProxyType({"head": "H"})
+
+#: What can be asked for -> kinds of units.
+UNITS: Final = MappingProxyType({"heads": ("head",)})
+
+#: Where a unit can be read: ``z``, its output before anything else; ``proj_in``, what the output
+#: projection reads of it, after a gate or a normalisation where there is one.
+SITES: Final = ("z", "proj_in")
 
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Projection:
-    """An attention layer's output projection; its input is the heads' outputs, concatenated.
+class Source:
+    """A place where some units of one layer are read together.
 
     Parameters
     ----------
-    module : qualified name of the projection in the model.
+    module : qualified name of the module in the model.
     layer : decoder layer, from 0.
-    heads : query heads of the layer; a unit is one of them.
-    width : width of a head's output; the projection reads ``heads * width`` features.
-    kv_groups : key/value group of each head.
+    kind : what its units are, a key of :data:`KINDS`.
+    at : what of the module is read, a key of :data:`synatlas.models.taps.READERS`.
+    sites : the sites at which this is what they give.
+    count : units.
+    width : features of each; what is read has ``count * width``, unit by unit.
+    kv_groups : key/value group of each unit, -1 where it has none.
     """
 
     module: str
     layer: int
-    heads: int
+    kind: str = "head"
+    at: str = "input"
+    sites: tuple[str, ...] = SITES
+    count: int
     width: int
-    kv_groups: tuple[int, ...]
+    kv_groups: tuple[int, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        if not self.kv_groups:
+            object.__setattr__(self, "kv_groups", (-1,) * self.count)
 
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnitTable:
-    """Every unit of a model, in order of layer and index.
+    """Units of a model, in order of layer, kind and index.
 
-    Head `index` of a projection owns features ``start:stop`` of the projection's input. With
-    grouped key/value heads the unit is the query head.
+    Unit `index` of a source owns features ``start:stop`` of what is read there. With grouped
+    key/value heads the unit is the query head.
 
     Parameters
     ----------
-    projections : one per layer that has heads, in order of depth.
-    n_layers : decoder layers of the model.
+    sources : where they are read.
+    n_layers : decoder layers of the model; some may have no units.
     """
 
-    projections: tuple[Projection, ...]
+    sources: tuple[Source, ...]
     n_layers: int
 
     def __len__(self) -> int:
-        return sum(p.heads for p in self.projections)
+        return sum(s.count for s in self.sources)
+
+    def select(self, units: str = "heads", site: str = "z") -> "UnitTable":
+        """Units of the kinds that `units` names, read at `site`.
+
+        Raises
+        ------
+        ConfigError
+            There is no such name, or the model has no such units at that site.
+        """
+        check_names(units, site)
+        chosen = [s for s in self.sources if s.kind in UNITS[units] and site in s.sites]
+        if not chosen:
+            has = sorted({f"{s.kind} at {site}" for s in self.sources for site in s.sites})
+            raise ConfigError(
+                given=f"units {units!r} at site {site!r}",
+                expected=f"units that this model has: {', '.join(has)}",
+                remedy="choose among these, or another model",
+            )
+        order = list(KINDS)
+        chosen.sort(key=lambda s: (s.layer, order.index(s.kind)))
+        return UnitTable(sources=tuple(chosen), n_layers=self.n_layers)
 
     @property
     def label(self) -> tuple[str, ...]:
         """Labels such as ``L07H03``."""
-        return tuple(unit_label(p.layer, i) for p in self.projections for i in range(p.heads))
+        letters = [KINDS[kind] for kind in self.kind]
+        return tuple(map(unit_label, self.layer.tolist(), self.index.tolist(), letters))
 
     @property
     def kind(self) -> tuple[str, ...]:
         """What each unit is."""
-        return ("head",) * len(self)
+        return tuple(s.kind for s in self.sources for _ in range(s.count))
 
     @property
     def layer(self) -> Int[np.ndarray, " unit"]:
         """Decoder layer of each unit, from 0."""
-        return np.repeat(
-            np.array([p.layer for p in self.projections], dtype=np.int32),
-            [p.heads for p in self.projections],
-        )
+        return _int32(s.layer for s in self.sources for _ in range(s.count))
 
     @property
     def index(self) -> Int[np.ndarray, " unit"]:
-        """Head within the layer, from 0."""
-        return _int32(chain.from_iterable(range(p.heads) for p in self.projections))
+        """Which of its kind it is within the layer, from 0."""
+        return _int32(chain.from_iterable(range(s.count) for s in self.sources))
 
     @property
     def kv_group(self) -> Int[np.ndarray, " unit"]:
-        """Key/value group within the layer, from 0."""
-        return _int32(chain.from_iterable(p.kv_groups for p in self.projections))
+        """Key/value group within the layer, from 0; -1 where there is none."""
+        return _int32(chain.from_iterable(s.kv_groups for s in self.sources))
 
     @property
-    def projection(self) -> tuple[str, ...]:
-        """Name of the module that reads each unit."""
-        return tuple(p.module for p in self.projections for _ in range(p.heads))
+    def module(self) -> tuple[str, ...]:
+        """Name of the module at which each unit is read."""
+        return tuple(s.module for s in self.sources for _ in range(s.count))
 
     @property
     def start(self) -> Int[np.ndarray, " unit"]:
-        """First feature of the projection's input that is the unit's."""
-        return _int32(i * p.width for p in self.projections for i in range(p.heads))
+        """First feature of what is read that is the unit's."""
+        return _int32(i * s.width for s in self.sources for i in range(s.count))
 
     @property
     def stop(self) -> Int[np.ndarray, " unit"]:
         """One past the last such feature."""
-        return _int32((i + 1) * p.width for p in self.projections for i in range(p.heads))
+        return _int32((i + 1) * s.width for s in self.sources for i in range(s.count))
 
     def columns(self) -> tuple[slice, ...]:
-        """Range of units of each projection, in the order of `projections`."""
-        ends = tuple(accumulate(p.heads for p in self.projections))
+        """Range of units of each source, in the order of `sources`."""
+        ends = tuple(accumulate(s.count for s in self.sources))
         return tuple(slice(a, b) for a, b in zip((0, *ends), ends, strict=False))
 
 
-def _int32(values: object) -> Int[np.ndarray, " unit"]:
-    return np.fromiter(values, dtype=np.int32)  # type: ignore[arg-type]
+def check_names(units: str, site: str) -> None:
+    """Refuse a name of units or of a site that no model has."""
+    for name, value, known in (("units", units, UNITS), ("site", site, SITES)):
+        if value not in known:
+            raise ConfigError(
+                given=f"{name} {value!r}",
+                expected=f"one of {', '.join(known)}",
+                remedy="choose one of these names",
+            )
+
+
+def _int32(values: Iterable[int]) -> Int[np.ndarray, " unit"]:
+    return np.fromiter(values, dtype=np.int32)

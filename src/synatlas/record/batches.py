@@ -13,10 +13,11 @@ from safetensors.numpy import load_file, save_file
 
 from synatlas.models.load import LanguageModel
 from synatlas.models.reducers import Reducers
+from synatlas.models.units import UnitTable
 from synatlas.progress import Progress
 from synatlas.record.generate import greedy
 from synatlas.record.memory import rows_at_once
-from synatlas.record.replay import replay_rows
+from synatlas.record.replay import Reading, replay_rows
 
 
 @final
@@ -30,7 +31,8 @@ class Job:
     prompts : token ids of each prompt.
     tokens : tokens of each reply.
     stop_at_eos : whether replies may end early.
-    reduce : function of the heads' outputs; None where replies are generated and not yet read.
+    units : what is read.
+    reduce : what is made of it; None where replies are generated and not yet read.
     rows : prompts at once.
     parts : folder of finished batches, or None.
     fingerprint : of the recording; it names the finished batches.
@@ -40,6 +42,7 @@ class Job:
     prompts: Sequence[Sequence[int]]
     tokens: int
     stop_at_eos: bool
+    units: UnitTable
     reduce: Reducers | None
     rows: int
     parts: Path | None
@@ -59,7 +62,7 @@ class Result:
 def record_batches(job: Job, progress: Progress) -> Result:
     """Record batch by batch, taking those that are in the parts folder already from there."""
     n_prompts = len(job.prompts)
-    activity = np.empty((n_prompts, job.tokens, len(job.model.units)), dtype=np.float32)
+    activity = np.empty((n_prompts, job.tokens, len(job.units)), dtype=np.float32)
     logprob = np.empty((n_prompts, job.tokens), dtype=np.float32)
     replies: list[list[int]] = [[] for _ in range(n_prompts)]
     done = 0
@@ -104,7 +107,8 @@ def _one_batch(job: Job, batch: int, chosen: Sequence[int]) -> Mapping[str, np.n
         "n_steps": np.array([len(reply) for reply in replies], dtype=np.int32),
     }
     if job.reduce is not None:
-        read = replay_rows(job.model, prompts, replies, steps=job.tokens, reduce=job.reduce)
+        reading = Reading(job.units, job.reduce)
+        read = replay_rows(job.model, prompts, replies, steps=job.tokens, reading=reading)
         arrays |= {"activity": read.activity, "logprob": read.logprob}
     if path is not None:
         save_part(path, arrays)
@@ -115,7 +119,7 @@ def replay_batches(
     model: LanguageModel,
     before: Sequence[Sequence[int]],
     after: Sequence[Sequence[int]],
-    reduce: Reducers,
+    reading: Reading,
     batch_size: int | None,
     progress: Progress,
     *,
@@ -127,7 +131,7 @@ def replay_batches(
     """
     lengths = [len(b) + len(a) for b, a in zip(before, after, strict=True)]
     steps = steps or max(map(len, after))
-    activity = np.empty((len(after), steps, len(model.units)), dtype=np.float32)
+    activity = np.empty((len(after), steps, len(reading.units)), dtype=np.float32)
     logprob = np.empty((len(after), steps), dtype=np.float32)
     done = 0
     for chosen in split(lengths, batch_size or rows_at_once(model, lengths)):
@@ -136,7 +140,7 @@ def replay_batches(
             [before[i] for i in chosen],
             [after[i] for i in chosen],
             steps=steps,
-            reduce=reduce,
+            reading=reading,
         )
         activity[chosen], logprob[chosen] = replayed.activity, replayed.logprob
         done += len(chosen)

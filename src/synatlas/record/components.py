@@ -11,10 +11,11 @@ from torch import Tensor
 
 from synatlas.models.load import LanguageModel
 from synatlas.models.reducers import Reducer, project
+from synatlas.models.units import UnitTable
 from synatlas.progress import Progress
 from synatlas.record.batches import split
 from synatlas.record.reductions import Directions
-from synatlas.record.replay import replay_rows
+from synatlas.record.replay import Reading, replay_rows
 
 #: Vectors that vary by less, relative to their size, are one vector and its rounding.
 _ROUNDING: Final = float(np.finfo(np.float32).eps)
@@ -23,7 +24,7 @@ _ROUNDING: Final = float(np.finfo(np.float32).eps)
 @final
 @dataclass(slots=True)
 class Moments:
-    """Sums over samples of one projection's heads, in float64: number, vectors and products."""
+    """Sums over samples of one source's units, in float64: number, vectors and products."""
 
     count: Float[Tensor, " head"]
     total: Float[Tensor, "head feature"]
@@ -56,6 +57,7 @@ def principal_directions(
     before: Sequence[Sequence[int]],
     after: Sequence[Sequence[int]],
     *,
+    units: UnitTable,
     rows: int,
     progress: Progress,
 ) -> Directions:
@@ -69,10 +71,11 @@ def principal_directions(
     model : the model.
     before, after : tokens before the series and of the series, as in
         :func:`synatlas.record.replay.replay_rows`.
+    units : the units.
     rows : rows at once; it changes nothing but rounding.
     progress : told how many rows are done.
     """
-    moments = [Moments.of(p.heads, p.width, model.device) for p in model.units.projections]
+    moments = [Moments.of(s.count, s.width, model.device) for s in units.sources]
     adding = [_adding(each) for each in moments]
     done = 0
     for chosen in split([len(b) + len(a) for b, a in zip(before, after, strict=True)], rows):
@@ -80,7 +83,7 @@ def principal_directions(
         for steps in sorted({len(after[i]) for i in chosen}):
             same = [i for i in chosen if len(after[i]) == steps]
             prompts, replies = [before[i] for i in same], [after[i] for i in same]
-            replay_rows(model, prompts, replies, steps=steps, reduce=adding)
+            replay_rows(model, prompts, replies, steps=steps, reading=Reading(units, adding))
         done += len(chosen)
         progress("components", done, len(after))
     fitted = [leading(each) for each in moments]
@@ -90,8 +93,8 @@ def principal_directions(
 
 
 def projecting(directions: Directions) -> list[Reducer]:
-    """Reducers to the projection on each unit's direction, one for every projection."""
-    return [project(torch.from_numpy(rows.copy())) for rows in directions.per_projection]
+    """Reducers to the projection on each unit's direction, one for every source."""
+    return [project(torch.from_numpy(rows.copy())) for rows in directions.per_source]
 
 
 def _adding(moments: Moments) -> Reducer:

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, final
+from typing import Any, NamedTuple, final
 
-from synatlas.errors import ConfigError
 from synatlas.models.load import LanguageModel
 from synatlas.models.reducers import REDUCERS, Reducers
+from synatlas.models.units import UnitTable, check_names
 from synatlas.progress import Progress
 from synatlas.record.batches import (
     Job,
@@ -23,12 +23,7 @@ from synatlas.record.reductions import (
     as_directions,
     check_reduction,
 )
-
-#: What can be a unit.
-UNITS: Final = ("heads",)
-
-#: Where a unit can be read: ``z``, its output before the output projection.
-SITES: Final = ("z",)
+from synatlas.record.replay import Reading
 
 
 @final
@@ -38,6 +33,7 @@ class Options:
 
     units: str
     site: str
+    table: UnitTable
     reduce: str
     directions: Directions | None
 
@@ -60,13 +56,7 @@ class Options:
 
 def check_options(units: str, site: str, reduce: str, *, has_direction: bool) -> None:
     """Refuse what no model could make right."""
-    for name, value, known in (("units", units, UNITS), ("site", site, SITES)):
-        if value not in known:
-            raise ConfigError(
-                given=f"{name} {value!r}",
-                expected=f"one of {', '.join(known)}",
-                remedy="choose one of these names",
-            )
+    check_names(units, site)
     check_reduction(reduce, has_direction=has_direction)
 
 
@@ -75,28 +65,31 @@ def options_for(
 ) -> Options:
     """Options of this model's units, the direction checked against them."""
     check_options(units, site, reduce, has_direction=direction is not None)
-    directions = None if direction is None else as_directions(direction, model.units)
-    return Options(units=units, site=site, reduce=reduce, directions=directions)
+    table = model.found.select(units, site)
+    directions = None if direction is None else as_directions(direction, table)
+    return Options(units=units, site=site, table=table, reduce=reduce, directions=directions)
 
 
 class Read(NamedTuple):
-    """Recorded series, the functions that gave them, and the directions that these hold."""
+    """Recorded series, what was read for them, and the directions that this holds."""
 
     result: Result
-    reducers: Reducers
+    reading: Reading
     directions: Directions | None
 
 
 def read_prompts(job: Job, options: Options, progress: Progress) -> Read:
     """Generate replies and read the units; twice where a direction is to be fitted first."""
     if job.reduce is not None:
-        return Read(record_batches(job, progress), job.reduce, options.directions)
+        reading = Reading(job.units, job.reduce)
+        return Read(record_batches(job, progress), reading, options.directions)
     replies = generate_batches(job, progress)
-    return _fitted(job.model, job.prompts, replies, job.rows, progress, steps=job.tokens)
+    return _fitted(job.model, options, job.prompts, replies, job.rows, progress, steps=job.tokens)
 
 
 def _fitted(
     model: LanguageModel,
+    options: Options,
     before: Sequence[Sequence[int]],
     after: Sequence[Sequence[int]],
     rows: int,
@@ -104,10 +97,13 @@ def _fitted(
     *,
     steps: int | None = None,
 ) -> Read:
-    directions = principal_directions(model, before, after, rows=rows, progress=progress)
-    reducers = projecting(directions)
-    result = replay_batches(model, before, after, reducers, rows, progress, steps=steps)
-    return Read(result, reducers, directions)
+    units = options.table
+    directions = principal_directions(
+        model, before, after, units=units, rows=rows, progress=progress
+    )
+    reading = Reading(units, projecting(directions))
+    result = replay_batches(model, before, after, reading, rows, progress, steps=steps)
+    return Read(result, reading, directions)
 
 
 def read_rows(
@@ -121,7 +117,9 @@ def read_rows(
     """Read the units over given tokens, `before` and `after` the start of the series."""
     reducers = options.reducers()
     if reducers is not None:
-        result = replay_batches(model, before, after, reducers, batch_size, progress)
-        return Read(result, reducers, options.directions)
+        reading = Reading(options.table, reducers)
+        result = replay_batches(model, before, after, reading, batch_size, progress)
+        return Read(result, reading, options.directions)
     lengths = [len(b) + len(a) for b, a in zip(before, after, strict=True)]
-    return _fitted(model, before, after, batch_size or rows_at_once(model, lengths), progress)
+    rows = batch_size or rows_at_once(model, lengths)
+    return _fitted(model, options, before, after, rows, progress)

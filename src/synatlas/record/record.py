@@ -11,7 +11,6 @@ import xarray as xr
 
 from synatlas.artifact import fingerprint_of
 from synatlas.models.load import LanguageModel, load
-from synatlas.models.reducers import Reducers
 from synatlas.progress import Progress, silent
 from synatlas.record.asked import (
     as_prompt_lengths,
@@ -26,7 +25,7 @@ from synatlas.record.decoded import token_ends
 from synatlas.record.memory import rows_at_once
 from synatlas.record.reading import Options, check_options, options_for, read_prompts, read_rows
 from synatlas.record.recording import RECORDING, Labels, assemble
-from synatlas.record.replay import SELF_TEST_TOKENS, live_replay_error
+from synatlas.record.replay import SELF_TEST_TOKENS, Reading, live_replay_error
 from synatlas.record.styles import render, storable, style_name
 from synatlas.record.threads import fitting_threads
 from synatlas.tasks.prompts import Prompts
@@ -63,7 +62,8 @@ def record(
     prompts : prompts, or texts; the built-in battery where None.
     tokens : tokens of each reply, at least 8.
     units : what is recorded: ``heads``, the query heads of attention.
-    site : where: ``z``, a head's output before the output projection.
+    site : where: ``z``, a head's output before anything else; ``proj_in``, what the output
+        projection reads of it, after a gate or a normalisation where the model has one.
     reduce : how its vector becomes a number, in float32: ``norm``, the L2 norm; ``mean``, over its
         features; ``projection`` on `direction`; ``pc1``, projection on the direction along which
         the unit's vectors vary most over all recorded samples [1]_, its largest component
@@ -125,6 +125,7 @@ def record(
         prompts=ids,
         tokens=tokens,
         stop_at_eos=stop_at_eos,
+        units=options.table,
         reduce=options.reducers(),
         rows=batch_size or rows_at_once(model, [len(i) + tokens for i in ids]),
         parts=None if parts is None else Path(parts),
@@ -132,7 +133,7 @@ def record(
     )
     with fitting_threads(model):
         read = read_prompts(job, options, progress)
-        error = _self_test(model, ids, read.reducers, signed=options.signed)
+        error = _self_test(model, ids, read.reading, signed=options.signed)
     result = read.result
     return assemble(
         activity=result.activity,
@@ -140,7 +141,7 @@ def record(
         tokens=result.tokens,
         prompt_tokens=ids,
         labels=_labels(model, asked, [r.text for r in rendered], result.tokens),
-        units=model.units,
+        units=options.table,
         directions=read.directions,
         attrs={
             **_attrs(model, options, error),
@@ -249,7 +250,7 @@ def replay(
     asked = row_prompts(prompts, [storable(str(text)) for text in decoded])
     with fitting_threads(model):
         read = read_rows(model, before, after, options, batch_size, progress)
-        error = _self_test(model, rows, read.reducers, signed=options.signed)
+        error = _self_test(model, rows, read.reading, signed=options.signed)
     result = read.result
     return assemble(
         activity=result.activity,
@@ -257,7 +258,7 @@ def replay(
         tokens=after,
         prompt_tokens=before,
         labels=_labels(model, asked, [storable(str(text)) for text in decoded], after),
-        units=model.units,
+        units=options.table,
         directions=read.directions,
         attrs={
             **_attrs(model, options, error),
@@ -281,12 +282,12 @@ def replay(
 
 
 def _self_test(
-    model: LanguageModel, rows: Sequence[Sequence[int]], reducers: Reducers, *, signed: bool
+    model: LanguageModel, rows: Sequence[Sequence[int]], reading: Reading, *, signed: bool
 ) -> float:
     room = (model.context_length or SELF_TEST_TOKENS + max(SELF_TEST_PROMPTS)) - SELF_TEST_TOKENS
     first, second = (max(1, min(most, room)) for most in SELF_TEST_PROMPTS)
     shortened = [rows[0][:first], rows[-1][:second]]
-    return live_replay_error(model, shortened, reduce=reducers, signed=signed)
+    return live_replay_error(model, shortened, reading=reading, signed=signed)
 
 
 def _attrs(model: LanguageModel, options: Options, error: float) -> dict[str, object]:

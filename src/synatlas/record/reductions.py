@@ -50,15 +50,15 @@ class Directions(NamedTuple):
     `share` is the part of each unit's variance that lies along it, for fitted directions.
     """
 
-    per_projection: tuple[Float[np.ndarray, "head feature"], ...]
+    per_source: tuple[Float[np.ndarray, "head feature"], ...]
     share: Float[np.ndarray, " unit"] | None = None
 
     def table(self) -> Float[np.ndarray, "unit feature"]:
         """All directions in the units' order, NaN beyond the width of narrower units."""
-        widest = max(rows.shape[1] for rows in self.per_projection)
+        widest = max(rows.shape[1] for rows in self.per_source)
         padded = [
             np.pad(rows, ((0, 0), (0, widest - rows.shape[1])), constant_values=np.nan)
-            for rows in self.per_projection
+            for rows in self.per_source
         ]
         return np.concatenate(padded).astype(np.float32)
 
@@ -97,10 +97,10 @@ def as_directions(direction: Any, units: UnitTable) -> Directions:
     ConfigError
         It is of another shape, not finite, or 0 for some unit.
     """
-    widths = sorted({p.width for p in units.projections})
+    widths = sorted({s.width for s in units.sources})
     expected = f"numbers of shape ({len(units)}, {widths[0]}) or ({widths[0]},)"
     if len(widths) > 1:
-        expected = f"heads of one width, not of {', '.join(map(str, widths))}"
+        expected = f"units of one width, not of {', '.join(map(str, widths))}"
     given = _array(direction)
     if given is None or given.dtype.kind not in "fiu":
         raise _no_direction("values that are not real numbers", expected)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, final
+from typing import Any, Final, NamedTuple, final
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from synatlas.models.load import LanguageModel
 from synatlas.models.reducers import Reducers
 from synatlas.models.taps import capture, head_at
+from synatlas.models.units import UnitTable
 from synatlas.record.generate import greedy
 
 #: Logits that a pass may build at once, in values; 2^26 are 256 MB in float32.
@@ -19,6 +20,13 @@ LOGITS_AT_ONCE: Final = 2**26
 
 #: Tokens of the live-against-replayed comparison.
 SELF_TEST_TOKENS: Final = 8
+
+
+class Reading(NamedTuple):
+    """Which units are read, and what is made of their outputs."""
+
+    units: UnitTable
+    reduce: Reducers
 
 
 @final
@@ -40,7 +48,7 @@ def replay_rows(
     replies: Sequence[Sequence[int]],
     *,
     steps: int,
-    reduce: Reducers,
+    reading: Reading,
 ) -> Replayed:
     """Activity at the position that produces each token of `replies`.
 
@@ -57,12 +65,12 @@ def replay_rows(
     prompts : token ids before the reply; empty for a document.
     replies : token ids to be replayed, at most `steps` each, at least one.
     steps : length of the step axis.
-    reduce : function of the heads' outputs.
+    reading : what is read of the model.
     """
     per_row = steps * model.model.get_output_embeddings().weight.shape[0]  # type: ignore[operator]
     size = max(1, LOGITS_AT_ONCE // per_row)
     pieces = [
-        _pass(model, prompts[i : i + size], replies[i : i + size], steps=steps, reduce=reduce)
+        _pass(model, prompts[i : i + size], replies[i : i + size], steps=steps, reading=reading)
         for i in range(0, len(prompts), size)
     ]
     return Replayed(
@@ -77,7 +85,7 @@ def _pass(
     replies: Sequence[Sequence[int]],
     *,
     steps: int,
-    reduce: Reducers,
+    reading: Reading,
 ) -> Replayed:
     fed = [[*p, *r[:-1]] if p else list(r) for p, r in zip(prompts, replies, strict=True)]
     longest = max(map(len, fed))
@@ -91,7 +99,7 @@ def _pass(
     network: Any = model.model
     with (
         torch.no_grad(),
-        capture(network, model.units, reduce=reduce, positions=positions) as taken,
+        capture(network, reading.units, reduce=reading.reduce, positions=positions) as taken,
         head_at(network, predicting),
     ):
         logits = network(input_ids=ids, attention_mask=mask, use_cache=False).logits
@@ -122,7 +130,7 @@ def live_replay_error(
     model: LanguageModel,
     prompts: Sequence[Sequence[int]],
     *,
-    reduce: Reducers,
+    reading: Reading,
     signed: bool = False,
 ) -> float:
     """Greatest relative difference of activities, read while generating and replayed.
@@ -133,7 +141,7 @@ def live_replay_error(
     ----------
     model : the model.
     prompts : two prompts' token ids.
-    reduce : function of the heads' outputs.
+    reading : what is read of the model.
     signed : whether it may cross 0; the size is then the root mean square of the unit's series.
 
     Returns
@@ -143,10 +151,10 @@ def live_replay_error(
         and larger where the architecture or the dtype makes cached generation differ from a
         plain pass.
     """
-    with capture(model.model, model.units, reduce=reduce) as taken:
+    with capture(model.model, reading.units, reduce=reading.reduce) as taken:
         replies = greedy(model, prompts, tokens=SELF_TEST_TOKENS, stop_at_eos=False)
     live = torch.stack([taken.units(i)[:, -1] for i in range(SELF_TEST_TOKENS)], dim=1)
-    again = replay_rows(model, prompts, replies, steps=SELF_TEST_TOKENS, reduce=reduce).activity
+    again = replay_rows(model, prompts, replies, steps=SELF_TEST_TOKENS, reading=reading).activity
     difference = np.abs(live.float().cpu().numpy() - again)
     scale = np.abs(again)
     if signed:
