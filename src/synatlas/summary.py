@@ -2,12 +2,16 @@
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import xarray as xr
 
+from synatlas.decompose.nulls import NULLS
 from synatlas.run import Run
+
+#: Warnings printed; the report holds all.
+WARNINGS_TOLD: Final = 3
 
 
 def lines(run: Run, seconds: float) -> Iterator[str]:
@@ -38,7 +42,8 @@ def _statuses(atoms: xr.Dataset) -> str:
         for meaning, value in zip(meanings, status.attrs["flag_values"], strict=True)
     }
     told = ", ".join(f"{count} {meaning}" for meaning, count in counts.items() if count)
-    return f"pairs: {told}"
+    way = f"{atoms.attrs['estimator']}, {atoms.attrs['redundancy']}, lag {atoms.attrs['lag']}"
+    return f"pairs: {told} ({way})"
 
 
 def _joint(findings: list[dict[str, Any]]) -> str:
@@ -53,14 +58,33 @@ def _joint(findings: list[dict[str, Any]]) -> str:
     )
 
 
+def _null(atlas: xr.Dataset, at: int) -> str:
+    """Mean excess over a null, its matching errors, and what is known of its level."""
+    null = atlas.isel(null=at)
+    name = str(null["null"].item())
+    known = NULLS[name].level if name in NULLS else "level not measured"
+    refused = "" if null["null_accepted"].item() else "refused"
+    error = null["null_self_information_error"].item()
+    told = (
+        f"self-information off by {error:+.1%}",
+        f"same-step correlation by {null['null_same_step_error'].item():+.3f}",
+        *filter(None, (refused, known)),
+    )
+    return f"{name} {null['null_effect'].item():+.2g} nat ({', '.join(told)})"
+
+
 def _verdict(atlas: xr.Dataset) -> Iterator[str]:
     verdict = json.loads(atlas.attrs["verdict"])
     warnings = json.loads(atlas.attrs["warnings"])
     yield ""
     yield verdict["headline"]
     yield _joint(verdict["findings"])
-    for warning in warnings[:4]:
+    if atlas.sizes["null"]:
+        yield "synergy over its nulls: " + "; ".join(
+            _null(atlas, i) for i in range(atlas.sizes["null"])
+        )
+    for warning in warnings[:WARNINGS_TOLD]:
         yield f"warning: {warning}"
-    if len(warnings) > 4:
-        yield f"and {len(warnings) - 4} more warnings in the report"
+    if len(warnings) > WARNINGS_TOLD:
+        yield f"and {len(warnings) - WARNINGS_TOLD} more warnings in the report"
     yield ""

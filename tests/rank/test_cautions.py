@@ -47,6 +47,13 @@ def test_periodic_replies_are_counted_above_one_in_ten() -> None:
         assert all(s.startswith(e) for s, e in zip(found, expected, strict=True))
 
 
+def test_a_null_that_was_asked_for_and_not_run_is_said() -> None:
+    atoms = make_atoms()
+    atoms.attrs["nulls_left_out"] = '{"same_step": "no closed form"}'
+    told = ["The same_step null was left out: no closed form."]
+    assert cautions(atoms, null_tests(atoms)) == told
+
+
 def test_undefined_pairs_are_counted_by_status() -> None:
     atoms = make_atoms(layers=8, heads=2)
     atoms["status"][:5] = 1

@@ -187,3 +187,12 @@ def test_a_same_step_null_that_was_not_run_is_missed() -> None:
     atoms = make_atoms()
     atoms["pooled_excess_draw"][:] = np.nan
     assert missing_ingredients(atoms, null_tests(atoms)) == ["the same_step null was not run"]
+    atoms.attrs["nulls_left_out"] = '{"same_step": "no closed form"}'
+    told = ["the same_step null was not run: no closed form"]
+    assert missing_ingredients(atoms, null_tests(atoms)) == told
+
+
+def test_a_run_under_ccs_lacks_mmi_and_not_ccs() -> None:
+    atoms = make_atoms(synergy_ccs=None)
+    atoms.attrs["redundancy"] = "ccs"
+    assert missing_ingredients(atoms, null_tests(atoms)) == ["synergy under MMI was not computed"]

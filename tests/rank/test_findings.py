@@ -168,6 +168,25 @@ def test_an_excess_over_one_null_alone_is_no_core() -> None:
     assert verdict(atlas).finding("synergy_over_window_shift").holds == "no"
 
 
+def test_an_undefined_score_is_not_blamed_on_layers_or_prompts() -> None:
+    atoms = make_atoms()
+    for name in ("pooled_atom", "same_step_atom", "pooled_excess_draw", "pooled_noise_draw"):
+        atoms[name][:] = np.nan
+    found = verdict(rank(atoms, bootstrap=40, graph_draws=0))
+    assert "same_step null was not run" in found.finding("integration").why
+    assert "undefined" in found.finding("integration_profile").why
+    assert "(the same_step null was not run)" in found.headline
+
+
+def test_negative_mean_synergy_gives_no_margin() -> None:
+    """A margin below 0 would have no inside."""
+    found = judged(synergy=-0.05, null_sd=1e-4, integration_sd=1e-4)
+    core = found.finding("core")
+    assert core.holds == "cannot tell"
+    assert core.numbers["equivalence_margin_nat"] is None
+    assert found.finding("synergy_over_cross_prompt").holds == "cannot tell"
+
+
 def test_a_refused_null_tells_nothing_of_synergy() -> None:
     found = judged(null_error=0.05).finding("synergy_over_cross_prompt")
     assert found.holds == "cannot tell"

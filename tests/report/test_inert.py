@@ -94,7 +94,7 @@ def test_bounds_stand_beside_the_number_that_they_bound() -> None:
     )
     assert told == (
         ("effect", "0.1 nat (0 to 0.2)"),
-        ("rise", "1.5 (not defined to not defined)"),
+        ("rise", "1.5 (interval not defined)"),
         ("largest upper bound", "0.3 nat"),
         ("upper", "4"),
     )

@@ -15,10 +15,12 @@ from parsed_page import Element, figure, numbers, parse
 from plotly.offline import get_plotlyjs
 from report_factory import VERDICT, WARNINGS, World
 
+from synatlas.decompose.nulls import NULLS
 from synatlas.errors import ArtifactError, RunFolderError
 from synatlas.rank.findings import JOINT_CAUTION
 from synatlas.report.page import REFERENCES, report
-from synatlas.report.tables import topology_counts, topology_table
+from synatlas.report.tables import null_table, topology_counts, topology_table
+from synatlas.report.verdict import read_verdict
 
 LIMIT = 6_000_000
 #: Fewer figures, for tests that are about something else.
@@ -84,6 +86,33 @@ def test_a_tail_beyond_the_draws_is_not_spelt_out() -> None:
     ]
     assert cells
     assert all(cell.endswith("p < 0.001)") for cell in cells)
+
+
+def test_nulls_show_their_level_and_both_matching_errors() -> None:
+    atlas = artifacts.atlas(World(nulls=("cross_prompt", "circular_shift", "of my own")))
+    atlas["null_self_information_error"][:] = [0.0, -0.26, 0.01]
+    atlas["null_same_step_error"][:] = [-0.05, 0.0, 0.01]
+    table = null_table(atlas)
+    at = [table.columns.index(c) for c in ("matching", "level", "error of self-information")]
+    assert [[row[i] for i in at] for row in table.rows] == [
+        ["accepted", "holds", "+0.00%"],
+        ["refused", NULLS["circular_shift"].level, "-26.00%"],
+        ["refused", "not measured", "+1.00%"],
+    ]
+    same_step = table.columns.index("error of same-step correlation")
+    assert [row[same_step] for row in table.rows] == ["-0.05", "0", "0.01"]
+
+
+def test_an_undefined_number_is_said_once() -> None:
+    atlas = artifacts.atlas(World())
+    row = {
+        "claim": "c",
+        "holds": "cannot tell",
+        "why": "w",
+        "numbers": {"rise": None, "rise_lower": None, "rise_upper": None},
+    }
+    atlas.attrs["verdict"] = json.dumps({"headline": "h", "findings": [row]})
+    assert read_verdict(atlas).findings[0].numbers == (("rise", "not defined"),)
 
 
 def test_what_a_graph_leaves_out_is_said() -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -17,9 +18,11 @@ import pytest
 import synatlas as sa
 from synatlas.cli import main
 from synatlas.config import MapConfig
+from synatlas.decompose.nulls import NULLS
 from synatlas.errors import ArtifactError, RunFolderError
 from synatlas.folder import FILES
 from synatlas.run import Run, map
+from synatlas.summary import lines
 
 LlamaFolder = Callable[..., Path]
 
@@ -224,6 +227,26 @@ def test_stages_alone_equal_the_whole(
     assert contents(Path(folder)) == contents(done.folder)
 
 
+def test_the_last_lines_tell_the_excess_over_each_null_and_how_it_matches(done: Run) -> None:
+    told = list(lines(done, 1.0))
+    (nulls,) = [line for line in told if line.startswith("synergy over its nulls: ")]
+    second, first = nulls.removeprefix("synergy over its nulls: ").split("; ")
+    assert first.startswith("window_shift ")
+    assert "self-information off by +0.0%" in first
+    assert first.endswith(f"{NULLS['window_shift'].level})")
+    error = float(done.atlas["null_same_step_error"].sel(null="cross_prompt"))
+    assert second.startswith("cross_prompt ")
+    assert second.endswith(f"same-step correlation by {error:+.3f})")
+
+
+def test_the_last_lines_are_few_whatever_the_warnings(done: Run) -> None:
+    warned = done.atlas.assign_attrs(warnings=json.dumps(["w"] * 9))
+    run = replace(done, artifacts={**done.artifacts, "atlas": warned}, reused=("recording",))
+    told = list(lines(run, 1.0))
+    assert len(told) == 15
+    assert "and 6 more warnings in the report" in told
+
+
 def test_a_random_network_of_the_same_architecture(
     done: Run, tiny: Path, prompts_of: Path, tmp_path: Path
 ) -> None:
@@ -272,7 +295,9 @@ def test_a_direction_belongs_to_the_run_by_its_values(
     assert sa.open(tmp_path / "run" / FILES["atoms"]).sizes["unit"] == 6
 
 
-def test_the_estimator_belongs_to_the_run(done: Run, tiny: Path, prompts_of: Path) -> None:
+def test_the_estimator_belongs_to_the_run(
+    done: Run, tiny: Path, prompts_of: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Binary series to the report, without the null that is in closed form for correlations."""
     out = done.folder.parent / "binary"
     arguments = ["--prompts", prompts_of, "--out", out, "--tokens", 24, "--batch-size", 2]
@@ -283,6 +308,9 @@ def test_the_estimator_belongs_to_the_run(done: Run, tiny: Path, prompts_of: Pat
     assert again.identical(atoms)
     assert "same_step" in json.loads(atoms.attrs["nulls_left_out"])
     assert np.isnan(sa.open(out / FILES["atlas"])["integration"]).all()
+    printed = capsys.readouterr().out
+    assert "(binary, mmi, lag 1)" in printed
+    assert "The same_step null was left out: its closed form is one of correlations" in printed
 
 
 def map_text(*arguments: object) -> list[str]:

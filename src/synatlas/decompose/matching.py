@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 
@@ -9,6 +10,9 @@ from synatlas.decompose.groups import Totals
 from synatlas.decompose.pairs import ABSOLUTE, DEFINED
 from synatlas.decompose.rearrange import Prepared
 from synatlas.decompose.windows import Windows
+
+#: Relative errors below this are those of sums in another order.
+ROUNDING: Final = 1e-12
 
 #: I(past; future) of each series, from the values of its windows.
 SelfInformation = Callable[[np.ndarray], np.ndarray]
@@ -47,11 +51,12 @@ class Matching:
 
     def errors(self) -> dict[str, float]:
         """Relative error of self-information, absolute error of same-step correlation."""
-        drawn = np.mean(self.drawn_information)
+        error = np.nan
+        if self.information:
+            error = float(np.mean(self.drawn_information) / self.information - 1)
         return {
-            "null_self_information_error": float(drawn / self.information - 1)
-            if self.information
-            else np.nan,
+            # The mean of the same numbers in another order is off by its rounding.
+            "null_self_information_error": 0.0 if abs(error) < ROUNDING else error,
             "null_same_step_error": float(np.mean(self.drawn_same_step) - self.same_step),
         }
 

@@ -1,5 +1,6 @@
 """Warnings: what about the recording or the surrogates limits what the atlas can say."""
 
+import json
 from typing import Final
 
 import numpy as np
@@ -36,6 +37,7 @@ def cautions(atoms: xr.Dataset, tests: NullTests) -> list[str]:
         _prompts(atoms.sizes["prompt"]),
         _undefined(atoms["status"].to_numpy()),
         *_nulls(atoms, tests),
+        *_left_out(atoms),
     ]
     return [sentence for sentence in found if sentence]
 
@@ -101,3 +103,8 @@ def _nulls(atoms: xr.Dataset, tests: NullTests) -> list[str]:
                 f"p is {1 / (k + 1):.2g} over {units} units, and a t distribution does not fit."
             )
     return found
+
+
+def _left_out(atoms: xr.Dataset) -> list[str]:
+    why = json.loads(atoms.attrs.get("nulls_left_out", "{}"))
+    return [f"The {name} null was left out: {reason}." for name, reason in why.items()]

@@ -1,5 +1,6 @@
 """Controls: synergy against the independence nulls, integration, and the call of the core."""
 
+import json
 import math
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -195,9 +196,14 @@ def jackknife(pseudo: Float[np.ndarray, "prompt unit"], ci_prob: float) -> Jackk
 def missing_ingredients(atoms: xr.Dataset, tests: NullTests) -> list[str]:
     """What the call of the core lacks, in plain words; empty where it can be made."""
     missing = []
+    why = json.loads(atoms.attrs.get("nulls_left_out", "{}"))
+
+    def not_run(name: str) -> str:
+        return f"the {name} null was not run" + (f": {why[name]}" if name in why else "")
+
     for name in INDEPENDENCE_NULLS:
         if name not in tests.names:
-            missing.append(f"the {name} null was not run")
+            missing.append(not_run(name))
             continue
         at = tests.names.index(name)
         if not tests.accepted[at]:
@@ -210,12 +216,14 @@ def missing_ingredients(atoms: xr.Dataset, tests: NullTests) -> list[str]:
                 f"{tests.draws.shape[1]} surrogates of the {name} null do not resolve "
                 f"{tests.q.size} units"
             )
-    if "unit_atom_ccs" not in atoms:
+    if atoms.attrs["redundancy"] != "mmi":
+        missing.append("synergy under MMI was not computed")
+    elif "unit_atom_ccs" not in atoms:
         missing.append("synergy under CCS was not computed")
     if atoms.sizes["prompt"] < 2:
         missing.append("one prompt gives no intervals")
     elif not np.isfinite(atoms["pooled_excess_draw"].to_numpy()).any():
-        missing.append("the same_step null was not run")
+        missing.append(not_run("same_step"))
     elif atoms.sizes["bootstrap"] < 2:
         missing.append("the pooled excess was not bootstrapped")
     return missing

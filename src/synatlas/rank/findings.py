@@ -56,7 +56,7 @@ def core_finding(atlas: xr.Dataset) -> Finding:
     core = atlas["core"].to_numpy()
     judged = int((core != NOT_ASSESSABLE).sum())
     passing = int((core == CORE).sum())
-    margin = EQUIVALENCE_MARGIN * _mean(atlas["synergy"])
+    margin = _margin(atlas)
     effect, integration = _largest_bounds(atlas)
     numbers = {
         "units": float(core.size),
@@ -160,7 +160,7 @@ def integration_finding(atlas: xr.Dataset) -> Finding:
     """Whether units share lagged information beyond the same-step null."""
     q = atlas["integration_q"].to_numpy()
     bounds = atlas["integration_interval"].to_numpy()
-    margin = EQUIVALENCE_MARGIN * _mean(atlas["synergy"])
+    margin = _margin(atlas)
     passing = int((q <= FDR_LEVEL).sum())
     numbers = {
         "mean_nat": _mean(atlas["integration"]),
@@ -171,7 +171,9 @@ def integration_finding(atlas: xr.Dataset) -> Finding:
         "equivalence_margin_nat": margin,
     }
     holds: Holds
-    if not np.isfinite(q).any():
+    if not np.isfinite(atlas["integration"].to_numpy()).any():
+        holds, why = "cannot tell", "It is undefined: the same_step null was not run."
+    elif not np.isfinite(q).any():
         holds, why = "cannot tell", "It has no interval: too few prompts or bootstrap draws."
     elif passing:
         holds = "yes"
@@ -209,7 +211,7 @@ def over_null_finding(atlas: xr.Dataset, at: int) -> Finding:
         "self_information_error": error,
         "same_step_error": float(null["null_same_step_error"]),
     }
-    margin = EQUIVALENCE_MARGIN * mean
+    margin = _margin(atlas)
     interval = f"{lower:.2g} to {upper:.2g} nat"
     holds: Holds
     if not int(null["null_accepted"]):
@@ -234,7 +236,8 @@ def mmi_and_ccs_finding(atlas: xr.Dataset) -> Finding:
     """Whether synergy has the same sign and order under both redundancy functions."""
     claim = "Synergy shows the same under MMI and under CCS redundancy."
     if "synergy_ccs" not in atlas:
-        return _finding("mmi_and_ccs", claim, "cannot tell", {}, "CCS was not computed.")
+        why = "Only one of the two was computed."
+        return _finding("mmi_and_ccs", claim, "cannot tell", {}, why)
     mmi, ccs = atlas["synergy"].to_numpy(), atlas["synergy_ccs"].to_numpy()
     over_units = float(rank_correlation(mmi, ccs))
     profile = atlas["profile"]
@@ -293,6 +296,8 @@ def shape_finding(atlas: xr.Dataset, name: str, score: str, claim: str) -> Findi
 
 def _arch(bounds: Mapping[str, tuple[float, float]], layers: int) -> tuple[Holds, str]:
     """Judge a rise and fall: curvature, first slope and second slope must all agree."""
+    if not layers:
+        return "cannot tell", "The score is undefined in every layer."
     if layers < FEW_LAYERS:
         return "cannot tell", f"{layers} layers are too few for a claim about depth."
     if not np.isfinite(list(bounds.values())).all():
@@ -395,6 +400,12 @@ def _finding(
 ) -> Finding:
     plain = {k: float(v) if math.isfinite(v) else None for k, v in numbers.items()}
     return Finding(name=name, claim=claim, holds=holds, numbers=plain, why=why)
+
+
+def _margin(atlas: xr.Dataset) -> float:
+    """NaN, which nothing lies within, where mean synergy is not positive."""
+    mean = _mean(atlas["synergy"])
+    return EQUIVALENCE_MARGIN * mean if mean > 0 else math.nan
 
 
 def _mean(values: xr.DataArray) -> float:

@@ -138,7 +138,9 @@ def _core(atlas: xr.Dataset, core: Finding, published: Finding) -> str:
             "mean synergy are excluded"
         )
     elif passing is None:
+        missing = "; ".join(json.loads(atlas.attrs["core_missing"]))
         first = "this run cannot tell whether there is a synergistic core"
+        first += f" ({missing})" if missing else ""
     else:
         first = "no synergistic core is shown, and the run cannot show that there is none"
     depth, share = published.numbers["peak_depth"], published.numbers["self_information_share"]

@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 import xarray as xr
 
+from synatlas.decompose.nulls import NULLS
 from synatlas.rank.cautions import PERIODIC
 from synatlas.rank.controls import CORE
 from synatlas.report.inert import clipped, visible
@@ -124,6 +125,7 @@ def null_table(atlas: xr.Dataset) -> Table:
             (
                 visible(null),
                 "accepted" if at["null_accepted"].item() else "refused",
+                _level(str(null)),
                 f"{at['null_self_information_error'].item():+.2%}",
                 number(at["null_same_step_error"].item()),
                 number(at["null_surrogates"].item()),
@@ -137,6 +139,7 @@ def null_table(atlas: xr.Dataset) -> Table:
         columns=(
             "null",
             "matching",
+            "level",
             "error of self-information",
             "error of same-step correlation",
             "surrogates",
@@ -145,8 +148,15 @@ def null_table(atlas: xr.Dataset) -> Table:
             "minimum detectable in a unit (nat)",
         ),
         rows=tuple(rows),
-        text_columns=2,
+        text_columns=3,
     )
+
+
+def _level(null: str) -> str:
+    """Whether the level of a null holds where nothing is coupled; "not measured" of others."""
+    if null not in NULLS:
+        return "not measured"
+    return NULLS[null].level or "holds"
 
 
 def topology_table(atlas: xr.Dataset) -> Table:

@@ -12,6 +12,8 @@ import xarray as xr
 from synatlas.errors import ArtifactError
 from synatlas.report.inert import visible
 
+_UNDEFINED: Final = "not defined"
+
 #: Name of a number that is one end of an interval.
 _BOUND: Final = re.compile(r"(?:(?P<base>.*)_)?(?P<end>lower|upper)")
 
@@ -104,7 +106,11 @@ def _numbers(values: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
             if bound["end"] == "upper":
                 base = _words(bound["base"]) if bound["base"] else next(reversed(told), "")
                 interval = number([values[_end(name, "lower")], value])
-                told[base] = f"{told[base]} ({interval})" if base in told else interval
+                if base not in told:
+                    told[base] = interval
+                elif told[base] != interval:
+                    what = "interval " if interval == _UNDEFINED else ""
+                    told[base] += f" ({what}{interval})"
         else:
             told[_words(stem)] = number(value) + (unit if _is_number(value) else "")
     return tuple(told.items())
@@ -129,8 +135,8 @@ def number(value: object) -> str:
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
     match value:
-        case None:
-            return "not defined"
+        case None | [None, None]:
+            return _UNDEFINED
         case bool():
             return "yes" if value else "no"
         case int():
@@ -153,7 +159,7 @@ def _is_number(value: object) -> bool:
 
 def _digits(value: float) -> str:
     if np.isnan(value):
-        return "not defined"
+        return _UNDEFINED
     if np.isinf(value):
         return "infinite" if value > 0 else "minus infinite"
     if value == 0:
