@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from reference import prediction_reference
-from synatlas.decompose import prediction
+from synatlas.decompose import prediction_tiles
 from synatlas.decompose.groups import Group, group_by_length
 from synatlas.decompose.prediction import JointPrediction, joint_prediction
 from synatlas.simulate.planted import planted
@@ -33,11 +33,13 @@ def of(series: np.ndarray, lag: int = 1, threads: int = 1) -> JointPrediction:
     return joint_prediction(groups, lag, threads=threads)
 
 
+@pytest.mark.parametrize("compile_from", [0, 10**9])
 @pytest.mark.parametrize(("lag", "held", "threads"), [(1, 1_000_000, 1), (2, 1, 2), (1, 100, 2)])
 def test_every_pair_agrees_with_least_squares(
-    lag: int, held: int, threads: int, monkeypatch: pytest.MonkeyPatch
+    lag: int, held: int, threads: int, compile_from: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prediction, "_HELD", held)
+    monkeypatch.setattr(prediction_tiles, "_HELD", held)
+    monkeypatch.setattr(prediction_tiles, "_COMPILE_FROM", compile_from)
     series = coupled(prompts=7, steps=31, units=7)
     expected = prediction_reference.joint_prediction(series, lag)
     found = np.stack(of(series, lag, threads))
@@ -116,7 +118,11 @@ def test_undefined_series_are_nobodys_partners() -> None:
     assert np.isnan(found[:, :, 6:]).all()
 
 
-def test_a_unit_silent_in_some_prompts_keeps_the_others() -> None:
+@pytest.mark.parametrize("compile_from", [0, 10**9])
+def test_a_unit_silent_in_some_prompts_keeps_the_others(
+    compile_from: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prediction_tiles, "_COMPILE_FROM", compile_from)
     series = coupled(prompts=8, steps=40, units=6)
     series[:2, :, 5] = 0.0
     found = np.stack(of(series))
@@ -127,8 +133,12 @@ def test_a_unit_silent_in_some_prompts_keeps_the_others() -> None:
     assert np.isfinite(found[:, :, :5]).all()
 
 
-def test_duplicates_tell_nothing_together() -> None:
+@pytest.mark.parametrize("compile_from", [0, 10**9])
+def test_duplicates_tell_nothing_together(
+    compile_from: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of twins each has what the unit has with the others, and 0 with its twin."""
+    monkeypatch.setattr(prediction_tiles, "_COMPILE_FROM", compile_from)
     series = np.repeat(coupled(prompts=6, steps=40, units=6), 2, axis=2)
     found = np.stack(of(series))
     np.testing.assert_allclose(found[:, :, ::2], found[:, :, 1::2], rtol=0, atol=1e-12)
