@@ -43,8 +43,42 @@ class Capture:
         return torch.cat([values.to(outputs[0].device) for values in outputs], dim=-1)
 
 
-#: Takes what a source's module gives, (row, position, units and features).
-Take = Callable[[Tensor], None]
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tap:
+    """One source of a capture: where it is, what is made of it, and what was read so far.
+
+    Parameters
+    ----------
+    model : the whole model.
+    source : the source.
+    reduce : from its units' vectors to what is kept.
+    positions : for each row the positions to keep; all where None.
+    kept : what was read, one entry for each forward pass.
+    """
+
+    model: nn.Module
+    source: Source
+    reduce: Reducer
+    positions: Int[Tensor, "row sample"] | None
+    kept: list[Tensor]
+
+    @property
+    def module(self) -> nn.Module:
+        """The module that is read."""
+        return self.model.get_submodule(self.source.module)
+
+    def take(self, x: Tensor) -> None:
+        """Keep what is read in one pass: (row, position, all the units' features)."""
+        z = x.reshape(x.shape[0], x.shape[1], self.source.count, self.source.width)
+        self.kept.append(self.reduce(self.chosen(z)))
+
+    def chosen(self, x: Tensor) -> Tensor:
+        """The positions to keep of (row, position, ...)."""
+        if self.positions is None:
+            return x
+        rows = torch.arange(x.shape[0], device=x.device)[:, None]
+        return x[rows, self.positions.to(x.device)]
 
 
 @contextmanager
@@ -74,34 +108,23 @@ def capture(
         Filled as the model runs.
     """
     taken = Capture(per_source=[[] for _ in units.sources])
-
-    def take_for(source: Source, reducer: Reducer, kept: list[Tensor]) -> Take:
-        def take(x: Tensor) -> None:
-            z = x.reshape(x.shape[0], x.shape[1], source.count, source.width)
-            if positions is not None:
-                rows = torch.arange(z.shape[0], device=z.device)[:, None]
-                z = z[rows, positions.to(z.device)]
-            kept.append(reducer(z))
-
-        return take
-
     reducers = [reduce] * len(units.sources) if callable(reduce) else reduce
     with ExitStack() as stack:
         for source, reducer, kept in zip(units.sources, reducers, taken.per_source, strict=True):
-            module = model.get_submodule(source.module)
-            stack.enter_context(READERS[source.at](module, take_for(source, reducer, kept)))
+            tap = Tap(model=model, source=source, reduce=reducer, positions=positions, kept=kept)
+            stack.enter_context(READERS[source.at](tap))
         yield taken
 
 
 @contextmanager
-def _input_of(module: nn.Module, take: Take) -> Iterator[None]:
+def _input_of(tap: Tap) -> Iterator[None]:
     """What the module reads first."""
 
     def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
         del module
-        take(args[0])
+        tap.take(args[0])
 
-    handle = module.register_forward_pre_hook(hook)
+    handle = tap.module.register_forward_pre_hook(hook)
     try:
         yield
     finally:
@@ -109,21 +132,22 @@ def _input_of(module: nn.Module, take: Take) -> Iterator[None]:
 
 
 @contextmanager
-def _attention_in(module: nn.Module, take: Take) -> Iterator[None]:
+def _attention_in(tap: Tap) -> Iterator[None]:
     """What the attention function that the module looks up returns."""
+    module = tap.module
 
     def tapped(function: Any, caller: nn.Module, *inputs: Any, **options: Any) -> Any:
         result = function(caller, *inputs, **options)
         if caller is module:
-            take(result[0])
+            tap.take(result[0])
         return result
 
     with _interface(tapped):
         yield
 
 
-#: What can be read of a module: its name in a :class:`~synatlas.models.units.Source` -> how.
-READERS: Final[MappingProxyType[str, Callable[[nn.Module, Take], AbstractContextManager[None]]]] = (
+#: How a source is read: its `at` -> a context in which every forward pass fills its tap.
+READERS: Final[MappingProxyType[str, Callable[[Tap], AbstractContextManager[None]]]] = (
     MappingProxyType({"input": _input_of, "attention": _attention_in})
 )
 
