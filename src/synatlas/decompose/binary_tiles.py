@@ -39,6 +39,7 @@ class _TileSums(NamedTuple):
     tile: Tile
     rows: np.ndarray
     columns: np.ndarray
+    tallied: bool
 
 
 def sum_binary_tiles(
@@ -56,7 +57,7 @@ def sum_binary_tiles(
     """
     prompts, units, samples = left.shape
     count = pair_count(units)
-    sums = _Sums(np.zeros((ROWS, count)), np.zeros((len(CODE), count), dtype=np.int32))
+    sums = _Sums(np.empty((ROWS, count)), np.zeros((len(CODE), count), dtype=np.int32))
     unit = np.zeros((prompts, ROWS, units)) if per_unit else None
     mine = packed(left)
     other = mine if right is left else packed(right)
@@ -64,11 +65,13 @@ def sum_binary_tiles(
     def run(tile: Tile) -> _TileSums:
         return _tile(mine, other, tile, sums, samples, change=common_change, per_unit=per_unit)
 
+    tallied = False
     for done in _each(run, _tiles(units), threads):
+        tallied |= done.tallied
         if unit is not None:
             unit[:, :, done.tile.rows] += done.rows
             unit[:, :, done.tile.columns] += done.columns
-    tally = sums.tally if sums.tally.any() else None
+    tally = sums.tally if tallied else None
     if tally is not None:
         tally[CODE["ok"]] = sums.pair[-1] - tally[CODE["duplicate"]]
     if only == "all":
@@ -127,7 +130,7 @@ def _tile(
     kept = prompts if per_unit else 1
     x_unit = np.zeros((kept, ROWS, first.size))
     y_unit = np.zeros((kept, ROWS, tile.columns.stop - tile.columns.start))
-    add_binary_tile(
+    tallied = add_binary_tile(
         *left.units(tile.rows),
         *right.units(tile.columns),
         table(samples),
@@ -145,7 +148,7 @@ def _tile(
         np.empty(SCRATCH),
         np.empty(16 * 16, dtype=np.uint64),
     )
-    return _TileSums(tile, x_unit, y_unit)
+    return _TileSums(tile, x_unit, y_unit, tallied)
 
 
 def _kept(rows: np.ndarray, only: str) -> np.ndarray:

@@ -246,7 +246,7 @@ def add_binary_tile(
     n,  # samples
     change,  # whether redundancy is CCS
     diagonal,
-    pair,  # (19, pair), added to
+    pair,  # (19, pair), written
     tally,  # (status, pair), added to
     offsets,  # position in `pair` of (row, column 0), for each row
     per_unit,
@@ -256,7 +256,8 @@ def add_binary_tile(
     s,  # scratch
     c,  # counts of cells
 ):
-    """Add the pairs of one tile of units over all prompts."""
+    """Add the pairs of one tile of units over all prompts; returns whether any is in the tally."""
+    found = False
     prompts, rows, columns = x_words.shape[0], x_words.shape[1], y_words.shape[1]
     for row in range(rows):
         begin = row + 1 if diagonal else 0
@@ -272,6 +273,7 @@ def add_binary_tile(
                     for q in range(19):
                         s[q * WIDTH + j] = 0.0
                     tally[reason, offsets[row] + at] += 1
+                    found = True
                     continue
                 other = y_counts[t, at]
                 k = _common(x_words[t, row], y_words[t, at])
@@ -284,6 +286,7 @@ def add_binary_tile(
                 copied = _one_to_one(n, mine[0], other[0], k[0])
                 if copied & _one_to_one(n, mine[1], other[1], k[1]):
                     tally[2, offsets[row] + at] += 1
+                    found = True
             for q in range(19 if per_unit else 0):
                 mean = 0.0
                 for j in range(width):
@@ -298,4 +301,5 @@ def add_binary_tile(
         for q in range(19):
             to = pair[q, offsets[row] + begin :]
             for j in range(width):
-                to[j] += s[first + q * WIDTH + j]
+                to[j] = s[first + q * WIDTH + j]
+    return found
