@@ -5,10 +5,12 @@ from contextlib import AbstractContextManager
 import pytest
 import torch
 from torch import nn
+from transformers.modeling_utils import AttentionInterface
 
+from synatlas.models.probe import find_units
 from synatlas.models.reducers import REDUCERS
 from synatlas.models.taps import capture, head_at
-from tiny_models import TinyModel
+from tiny_models import TinyModel, tiny_network
 
 IDS = torch.arange(3, 25).view(2, 11)
 
@@ -72,3 +74,18 @@ def test_head_at_gives_the_logits_of_these_positions(name: str, tiny_model: Tiny
             few = model.model(input_ids=IDS).logits
     expected = torch.stack([full[0, [9, 2]], full[1, [0, 5]]])
     assert torch.allclose(few, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_one_patch_of_the_attention_table_serves_all_layers() -> None:
+    """Gated heads of every layer are read through one wrapper, not one inside another."""
+    network = tiny_network("qwen3_next", num_hidden_layers=6, layer_types=["full_attention"] * 6)
+    found = find_units(network).select("heads", "z")
+    assert {source.at for source in found.sources} == {"attention"}
+    stock = AttentionInterface.get_interface
+    with capture(network, found) as taken:
+        patched = AttentionInterface().get_interface("sdpa", None)
+        assert patched.func.__name__ == "tapped"
+        assert patched.args == (stock(AttentionInterface(), "sdpa", None),)
+        with torch.no_grad():
+            network(input_ids=IDS)
+    assert (taken.passes, AttentionInterface.get_interface) == (1, stock)

@@ -3,7 +3,7 @@
 No hook waits for the device: nothing is copied to the host before the caller asks for it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -109,11 +109,31 @@ def capture(
     """
     taken = Capture(per_source=[[] for _ in units.sources])
     reducers = [reduce] * len(units.sources) if callable(reduce) else reduce
+    taps: dict[str, list[Tap]] = {}
+    for source, reducer, kept in zip(units.sources, reducers, taken.per_source, strict=True):
+        tap = Tap(model=model, source=source, reduce=reducer, positions=positions, kept=kept)
+        taps.setdefault(source.at, []).append(tap)
     with ExitStack() as stack:
-        for source, reducer, kept in zip(units.sources, reducers, taken.per_source, strict=True):
-            tap = Tap(model=model, source=source, reduce=reducer, positions=positions, kept=kept)
-            stack.enter_context(READERS[source.at](tap))
+        for at, of_kind in taps.items():
+            stack.enter_context(READERS[at](of_kind))
         yield taken
+
+
+#: A context in which every forward pass fills the taps.
+Reader = Callable[[Sequence[Tap]], AbstractContextManager[None]]
+
+
+def each(reader: Callable[[Tap], AbstractContextManager[None]]) -> Reader:
+    """A reader of several taps from one that reads each by itself."""
+
+    @contextmanager
+    def read(taps: Sequence[Tap]) -> Iterator[None]:
+        with ExitStack() as stack:
+            for tap in taps:
+                stack.enter_context(reader(tap))
+            yield
+
+    return read
 
 
 @contextmanager
@@ -132,23 +152,23 @@ def _input_of(tap: Tap) -> Iterator[None]:
 
 
 @contextmanager
-def _attention_in(tap: Tap) -> Iterator[None]:
-    """What the attention function that the module looks up returns."""
-    module = tap.module
+def _attention_in(taps: Sequence[Tap]) -> Iterator[None]:
+    """What the attention function that the modules look up returns."""
+    by_module = {tap.module: tap for tap in taps}
 
     def tapped(function: Any, caller: nn.Module, *inputs: Any, **options: Any) -> Any:
         result = function(caller, *inputs, **options)
-        if caller is module:
-            tap.take(result[0])
+        if caller in by_module:
+            by_module[caller].take(result[0])
         return result
 
     with _interface(tapped):
         yield
 
 
-#: How a source is read: its `at` -> a context in which every forward pass fills its tap.
-READERS: Final[MappingProxyType[str, Callable[[Tap], AbstractContextManager[None]]]] = (
-    MappingProxyType({"input": _input_of, "attention": _attention_in})
+#: How sources are read: their `at` -> what reads all of that name in one context.
+READERS: Final[MappingProxyType[str, Reader]] = MappingProxyType(
+    {"input": each(_input_of), "attention": _attention_in}
 )
 
 
