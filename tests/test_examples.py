@@ -26,14 +26,17 @@ def test_brain_regions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     page = tmp_path / "regions.html"
     example = load("brain_regions")
     tables = example.main(
-        subjects=3, regions=8, samples=300, coupled=4, lags=(2,), surrogates=99, page=page
+        subjects=3, regions=8, samples=300, coupled=4, lags=(1, 2), surrogates=99, page=page
     )
     printed = capsys.readouterr().out
     assert printed.count("\n") > sum(len(table) for table in tables.values())
     options, nulls = (tables[k].set_index(k.rstrip("s")) for k in ("options", "nulls"))
-    assert options.loc["defaults", "agreement"] == pytest.approx(1.0)
-    bias = options.loc["defaults", "tdmi"] - options.loc["bias corrected", "tdmi"]
+    assert options.loc["defaults, lag 1", "agreement"] == pytest.approx(1.0)
+    assert options.loc["defaults, lag 2", "tdmi"] < options.loc["defaults, lag 1", "tdmi"]
+    bias = options.loc["defaults, lag 1", "tdmi"] - options.loc["bias corrected", "tdmi"]
     assert bias == pytest.approx(2 / 300, rel=0.05)
+    # Three prompts are too few for partners from other prompts.
+    assert nulls.loc["independence", "used"] == "window_shift"
     shift = nulls.loc["window_shift"]
     assert shift["sts of the null"] == pytest.approx(shift["sts"], rel=0.1)
     assert shift["sts"] > 0.05

@@ -54,6 +54,13 @@ def test_a_null_that_was_asked_for_and_not_run_is_said() -> None:
     assert cautions(atoms, null_tests(atoms)) == told
 
 
+def test_pairs_without_a_same_step_null_are_counted() -> None:
+    atoms = make_atoms(layers=8, heads=2)
+    atoms.attrs["same_step_pairs_left_out"] = 17
+    (told,) = cautions(atoms, null_tests(atoms))
+    assert told.startswith("17 of 120 pairs are left out of integration")
+
+
 def test_undefined_pairs_are_counted_by_status() -> None:
     atoms = make_atoms(layers=8, heads=2)
     atoms["status"][:5] = 1

@@ -38,6 +38,7 @@ def cautions(atoms: xr.Dataset, tests: NullTests) -> list[str]:
         _undefined(atoms["status"].to_numpy()),
         *_nulls(atoms, tests),
         *_left_out(atoms),
+        _without_null(atoms),
     ]
     return [sentence for sentence in found if sentence]
 
@@ -108,3 +109,13 @@ def _nulls(atoms: xr.Dataset, tests: NullTests) -> list[str]:
 def _left_out(atoms: xr.Dataset) -> list[str]:
     why = json.loads(atoms.attrs.get("nulls_left_out", "{}"))
     return [f"The {name} null was left out: {reason}." for name, reason in why.items()]
+
+
+def _without_null(atoms: xr.Dataset) -> str:
+    count = int(atoms.attrs.get("same_step_pairs_left_out", 0))
+    if count == 0:
+        return ""
+    return (
+        f"{count} of {atoms.sizes['pair']} pairs are left out of integration: no uncoupled series "
+        "have their memory and same-step correlation."
+    )
