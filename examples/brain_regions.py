@@ -84,8 +84,8 @@ def named_atom(result: xr.Dataset, name: str, of: str = "atom") -> xr.DataArray:
 # ## Options, one by one
 #
 # The table says how far each option agrees with the defaults about which regions are synergistic
-# rather than redundant: the rank correlation of `sts - rtr` over regions. Several lags are one call:
-# the result has a dimension `lag`.
+# rather than redundant: the rank correlation of `sts - rtr` over regions. Several lags are one
+# call, whose result has a dimension `lag`.
 
 
 # %%
@@ -137,9 +137,9 @@ def settings_table(series: xr.DataArray, lags: tuple[int, ...]) -> pd.DataFrame:
 #
 # Two series that have nothing to do with each other have synergy 2 min(S_a, S_b) under MMI, from
 # their memories alone. A null says how much: `window_shift` and `cross_prompt` draw surrogates,
-# `same_step` is a closed form. `independence` chooses one of the first two by the number of prompts,
-# and says which in the attribute `null_used`. `atoms="rtr+sts"` leaves the other fourteen atoms out
-# and takes less time.
+# `same_step` is a closed form. `independence` chooses one of the first two by the number of
+# prompts, and says which in the attribute `null_used`. `atoms="rtr+sts"` leaves the other fourteen
+# atoms out and takes less time.
 
 
 # %%
