@@ -99,11 +99,13 @@ def mean_atoms(
     return np.moveaxis(cells, -1, -3)
 
 
-def _extreme_atoms(rows: Float[np.ndarray, "*lead row item"]) -> np.ndarray:
-    atoms = np.full((*rows.shape[:-2], rows.shape[-1], 4, 4), np.nan)
-    atoms[..., 0, 0] = mean_row(rows, 0)
-    atoms[..., 3, 3] = mean_row(rows, 1)
-    return atoms
+def _extreme_atoms(rows: np.ndarray) -> np.ndarray:
+    # Items last, as of all atoms: each cell is written from end to end.
+    cells = np.full((*rows.shape[:-2], 4, 4, rows.shape[-1]), np.nan)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for row, end in enumerate((0, 3)):
+            np.divide(rows[..., row, :], rows[..., DEFINED, :], out=cells[..., end, end, :])
+    return np.moveaxis(cells, -1, -3)
 
 
 def mean_row(rows: Float[np.ndarray, "*lead row item"], row: int) -> np.ndarray:
