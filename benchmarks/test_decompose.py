@@ -89,7 +89,7 @@ def test_joint_prediction(benchmark, units):
     benchmark(joint_prediction, groups, 1)
 
 
-@pytest.mark.parametrize(("atoms", "bound"), [("all", 217), ("rtr+sts", 169)])
+@pytest.mark.parametrize(("atoms", "bound"), [("all", 216), ("rtr+sts", 169)])
 def test_memory_of_many_units(benchmark, atoms, bound):
     """Eight million pairs of one data set: bytes a pair beside fixed work space and the input."""
     series, pairs = memories(1, 100, 4000), 4000 * 3999 // 2
