@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from synatlas.decompose.series import phiid as phiid
     from synatlas.decompose.target import pid as pid
     from synatlas.decompose.triplets import o_information as o_information
+    from synatlas.models.adopt import adopt as adopt
     from synatlas.models.load import load as load
     from synatlas.rank.rank import rank as rank
     from synatlas.rank.score import rank_units as rank_units
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 #: Public name -> where it is defined, in the order of the journey.
 _PUBLIC = {
     "load": "synatlas.models.load:load",
+    "adopt": "synatlas.models.adopt:adopt",
     "record": "synatlas.record.record:record",
     "replay": "synatlas.record.record:replay",
     "phiid": "synatlas.decompose.series:phiid",

@@ -9,7 +9,7 @@ from typing import Any, Final
 from synatlas.errors import ConfigError
 
 #: Settings that change how a run is carried out, never what it finds.
-NOT_IDENTITY: Final = ("out", "force", "device", "batch_size", "threads")
+NOT_IDENTITY: Final = ("out", "force", "device", "batch_size", "threads", "allow_pickle")
 
 #: Settings of several names: lists in JSON.
 _LISTS: Final = ("nulls", "nuisance")
@@ -36,6 +36,8 @@ class MapConfig:
         empty takes the built-in battery of 60.
     prompt_style
         auto (chat where the tokenizer has a template, else question), chat, question or raw.
+    system
+        System prompt before every prompt, with style chat or question.
     tokens
         Generated tokens per prompt, at least 8.
     units
@@ -74,10 +76,12 @@ class MapConfig:
         Type of the weights, such as float32 or bfloat16.
     trust_remote_code
         Let a Hub model run code of its own.
+    allow_pickle
+        Read weights from pickled files where there are no safetensors.
     stop_at_eos
         Let replies end early; otherwise end of sequence is suppressed, so lengths are equal.
     device
-        Where the model runs, such as cpu or cuda:0.
+        Where the model runs, such as cpu or cuda:0; auto spreads it over all devices.
     batch_size
         Prompts at a time; chosen by memory where not given.
     threads
@@ -90,6 +94,7 @@ class MapConfig:
     out: str = ""
     prompts: str = ""
     prompt_style: str = "auto"
+    system: str = ""
     tokens: int = 100
     units: str = "heads"
     site: str = "z"
@@ -107,6 +112,7 @@ class MapConfig:
     init_seed: int | None = None
     dtype: str | None = None
     trust_remote_code: bool = False
+    allow_pickle: bool = False
     stop_at_eos: bool = False
     device: str | None = None
     batch_size: int | None = None

@@ -215,6 +215,7 @@ class _Journey:
             random_init=config.random_init,
             seed=config.init_seed,
             trust_remote_code=config.trust_remote_code,
+            allow_pickle=config.allow_pickle,
         )
         if len(model.units) < 2:
             raise ConfigError(
@@ -224,10 +225,12 @@ class _Journey:
             )
         # The batch size stays that of the first attempt: a resumed run is then bitwise the same.
         batch_size = self.record.get("batch_size") or config.batch_size
-        batch_size = batch_size or choose_batch_size(model, self.prompts, tokens=config.tokens)
+        batch_size = batch_size or choose_batch_size(
+            model, self.prompts, tokens=config.tokens, system=config.system
+        )
 
-        def begin() -> None:
-            self.record["batch_size"] = batch_size
+        def begin(rows: int) -> None:
+            self.record["batch_size"] = rows
             self.record["device"] = str(model.device)
             self._write()
 
@@ -240,6 +243,7 @@ class _Journey:
             reduce=config.reduce,
             direction=self.direction,
             prompt_style=config.prompt_style,
+            system=config.system,
             stop_at_eos=config.stop_at_eos,
             batch_size=batch_size,
             parts=self.folder / PARTS_FOLDER,

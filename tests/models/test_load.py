@@ -211,3 +211,39 @@ def test_a_cached_hub_model_needs_no_network(
     model = load("some/model")
     assert (model.name, model.revision) == ("some/model", commit)
     assert content_revision("some/model") is None
+
+
+def test_pickled_weights_on_request_alone(saved: Path, folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    torch.save(weights, folder / "pytorch_model.bin")  # noqa: TID251
+    with pytest.raises(ModelError, match="allow-pickle"):
+        load(str(folder))
+    found = load(str(folder), allow_pickle=True).model.state_dict()
+    expected = load(str(saved)).model.state_dict()
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+@pytest.mark.parametrize("options", [{}, {"random_init": True}])
+def test_code_beside_a_known_architecture_never_runs(
+    folder: Path, options: dict[str, bool]
+) -> None:
+    """A folder that calls itself Llama and brings its own configuration and model."""
+    settings = json.loads((folder / "config.json").read_text())
+    settings["auto_map"] = {"AutoConfig": "own.Own", "AutoModelForCausalLM": "own.OwnModel"}
+    (folder / "config.json").write_text(json.dumps(settings))
+    (folder / "own.py").write_text("raise RuntimeError('own code has run')")
+    model = load(str(folder), trust_remote_code=True, **options)
+    assert type(model.model).__name__ == "LlamaForCausalLM"
+
+
+def test_layers_spread_over_all_devices(saved: Path) -> None:
+    """On a machine with a CPU alone that is where they are."""
+    spread = load(str(saved), device="auto")
+    plain = load(str(saved))
+    ids = torch.arange(3, 10)[None]
+    with torch.no_grad():
+        assert torch.equal(
+            spread.model(input_ids=ids.to(spread.device)).logits.cpu(),
+            plain.model(input_ids=ids.to(plain.device)).logits.cpu(),
+        )

@@ -73,3 +73,32 @@ def test_empty_prompts_and_foreign_tokens_are_named() -> None:
         check_ids(["first", "second"], empty, vocabulary=258)
     with pytest.raises(ModelError, match="tokenizer belongs to another model"):
         check_ids(["first"], empty[:1], vocabulary=50)
+
+
+SYSTEM_TEMPLATE = (
+    "{% for turn in messages %}<{{ turn.role }}>{{ turn.content | trim }}{% endfor %}<reply>"
+)
+USER_TEMPLATE = "{% for turn in messages if turn.role == 'user' %}{{ turn.content }}{% endfor %}"
+
+
+def test_a_system_prompt_comes_first() -> None:
+    chatting = tiny_tokenizer(chat_template=SYSTEM_TEMPLATE)
+    (chat,) = render(chatting, ["Why?"], "chat", " Be brief. ")
+    assert chat.text == "<system>Be brief.<user>Why?<reply>"
+    (question,) = render(chatting, ["Why?"], "question", "Be brief.")
+    assert question.text == "Be brief.\nQuestion: Why?\nAnswer:"
+
+
+@pytest.mark.parametrize(
+    ("style", "template", "remedy"),
+    [
+        ("raw", None, "another style"),
+        ("chat", USER_TEMPLATE, "leave the system prompt out"),
+        ("chat", "{{ raise_exception('System role not supported') }}", "leave the system prompt"),
+    ],
+)
+def test_a_system_prompt_that_would_be_lost(style: str, template: str | None, remedy: str) -> None:
+    tokenizer = tiny_tokenizer(chat_template=template)
+    with pytest.raises(ConfigError) as caught:
+        render(tokenizer, ["Why?"], style, "Be brief.")
+    assert remedy in caught.value.remedy

@@ -21,6 +21,7 @@ CONTENT: Final = (
     "config.json",
     "generation_config.json",
     "*.safetensors",
+    "*.bin",
     "tokenizer.json",
     "tokenizer.model",
     "tokenizer_config.json",

@@ -36,6 +36,9 @@ DTYPES: Final = {
 #: Names under which configurations state the longest sequence they were made for.
 CONTEXT_NAMES: Final = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len")
 
+#: The device that stands for all of them.
+SPREAD: Final = "auto"
+
 #: Seconds to wait for the Hub before saying that it cannot be reached.
 HUB_TIMEOUT_S: Final = 10
 
@@ -111,6 +114,7 @@ def load(
     random_init: bool = False,
     seed: int | None = None,
     trust_remote_code: bool = False,
+    allow_pickle: bool = False,
 ) -> LanguageModel:
     """Load a causal language model and find its units.
 
@@ -119,11 +123,15 @@ def load(
     name : ``bundled:NAME``, a local folder, or a Hub id.
     revision : branch, tag or commit of a Hub model; it is resolved to a commit.
     dtype : type of the weights; float32 on a CPU and the checkpoint's own elsewhere where None.
-    device : where to run; the first GPU, else the CPU, where None.
+    device : where to run; the first GPU, else the CPU, where None. ``auto`` spreads the layers
+        over all devices, which takes the package accelerate.
     random_init : fresh weights of the same architecture, drawn in float32 on the CPU; no weights
         file is needed.
     seed : seed of the fresh weights; a bundled model's own, else 0, where None.
-    trust_remote_code : let a Hub model run code of its own.
+    trust_remote_code : let a model that transformers does not know run code of its own; the code
+        that comes with one that it knows is never run.
+    allow_pickle : read weights from pickled files where there are no safetensors; torch reads
+        them with restricted unpickling.
 
     Returns
     -------
@@ -139,18 +147,27 @@ def load(
         `dtype` or `device` has no such value.
     """
     source = resolve(name)
-    where = _device(device)
+    spread = device == SPREAD and not random_init
+    where = _device(None if device == SPREAD else device)
     with quiet():
-        pinned = _pin(source, revision, trust_remote_code)
+        pinned = _pin(source, revision)
+        if trust_remote_code and not _is_known(source, pinned):
+            pinned.options["trust_remote_code"] = True
         config = _config(source, pinned)
         tokenizer = _tokenizer(source, pinned)
         weights_type = _dtype(dtype, where)
         if random_init:
             seed = _init_seed(source, seed)
-            model = _fresh(config, seed, weights_type, trust_remote_code)
+            model = _fresh(config, seed, weights_type, pinned)
         else:
-            model = _stored(source, pinned, config, weights_type)
-        model = model.to(where).eval().requires_grad_(False)
+            model = _stored(
+                source, pinned, config, weights_type, allow_pickle=allow_pickle, spread=spread
+            )
+        if spread:
+            where = model.get_input_embeddings().weight.device
+        else:
+            model = model.to(where)
+        model = model.eval().requires_grad_(False)
     units = find_units(model)
     return LanguageModel(
         model=model,
@@ -162,7 +179,7 @@ def load(
         dtype=model.dtype,
         n_layers=units.n_layers,
         found=units,
-        context_length=_context_length(config),
+        context_length=context_length(config),
     )
 
 
@@ -196,9 +213,9 @@ def _dtype(dtype: torch.dtype | str | None, device: torch.device) -> torch.dtype
     return chosen
 
 
-def _pin(source: Source, revision: str | None, trust_remote_code: bool) -> _Pinned:  # noqa: FBT001
+def _pin(source: Source, revision: str | None) -> _Pinned:
     if source.kind == "hub":
-        return _pin_hub(source, revision, trust_remote_code=trust_remote_code)
+        return _pin_hub(source, revision)
     if revision is not None:
         raise ModelError(
             given=f"revision {revision} of {source.name}",
@@ -206,11 +223,11 @@ def _pin(source: Source, revision: str | None, trust_remote_code: bool) -> _Pinn
             remedy="leave the revision out",
         )
     digest = folder_digest(source.folder) if source.folder else ""
-    options = {"local_files_only": True, "trust_remote_code": trust_remote_code}
+    options = {"local_files_only": True, "trust_remote_code": False}
     return _Pinned(location=source.location, revision=digest, options=options)
 
 
-def _pin_hub(source: Source, revision: str | None, *, trust_remote_code: bool) -> _Pinned:
+def _pin_hub(source: Source, revision: str | None) -> _Pinned:
     """Resolve a Hub id to a commit: by asking once, else by what the cache holds."""
     try:
         commit = HfApi().model_info(source.name, revision=revision, timeout=HUB_TIMEOUT_S).sha
@@ -228,7 +245,7 @@ def _pin_hub(source: Source, revision: str | None, *, trust_remote_code: bool) -
     options = {
         "revision": commit,
         "local_files_only": offline,
-        "trust_remote_code": trust_remote_code,
+        "trust_remote_code": False,
     }
     return _Pinned(location=source.location, revision=str(commit), options=options)
 
@@ -250,6 +267,15 @@ def _not_found(source: Source, cause: str) -> ModelError:
         cause=cause,
         remedy="check the name, or pass a bundled model or a local folder, which need no network",
     )
+
+
+def _is_known(source: Source, pinned: _Pinned) -> bool:
+    """Whether transformers itself has the model's architecture."""
+    try:
+        settings, _ = PreTrainedConfig.get_config_dict(pinned.location, **pinned.options)
+    except _FILE_ERRORS as error:
+        raise _unreadable(source, "config.json", error) from error
+    return settings.get("model_type") in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 
 def _config(source: Source, pinned: _Pinned) -> PreTrainedConfig:
@@ -299,33 +325,44 @@ def _fresh(
     config: PreTrainedConfig,
     seed: int,
     dtype: torch.dtype | None,
-    trust_remote_code: bool,  # noqa: FBT001
+    pinned: _Pinned,
 ) -> Any:
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(
-            config, dtype=torch.float32, trust_remote_code=trust_remote_code
+            config,
+            dtype=torch.float32,
+            trust_remote_code=pinned.options["trust_remote_code"],
         )
     return model if dtype is None else model.to(dtype)
 
 
 def _stored(
-    source: Source, pinned: _Pinned, config: PreTrainedConfig, dtype: torch.dtype | None
+    source: Source,
+    pinned: _Pinned,
+    config: PreTrainedConfig,
+    dtype: torch.dtype | None,
+    *,
+    allow_pickle: bool,
+    spread: bool,
 ) -> Any:
-    if source.folder is not None and not any(source.folder.glob("*.safetensors")):
+    safe = source.folder is None or any(source.folder.glob("*.safetensors"))
+    if not (safe or allow_pickle):
         raise ModelError(
             given=f"the model {source.name}",
             expected="weights in *.safetensors files",
             cause="its folder has none; pickled weights can execute code and are not read",
-            remedy="convert the weights to safetensors, or ask for random_init",
+            remedy="convert the weights to safetensors, allow pickled ones (--allow-pickle), or "
+            "ask for random_init",
         )
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             pinned.location,
             config=config,
             dtype="auto" if dtype is None else dtype,
-            use_safetensors=True,
+            use_safetensors=None if allow_pickle else True,
             output_loading_info=True,
+            device_map="auto" if spread else None,
             **pinned.options,
         )
     except _FILE_ERRORS as error:
@@ -343,7 +380,8 @@ def _stored(
     return model
 
 
-def _context_length(config: PreTrainedConfig) -> int | None:
+def context_length(config: PreTrainedConfig) -> int | None:
+    """Longest sequence that the configuration states, in tokens; None where it states none."""
     text = config.get_text_config(decoder=True)
     for name in CONTEXT_NAMES:
         length = getattr(text, name, None)

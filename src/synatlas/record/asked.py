@@ -47,10 +47,10 @@ def row_prompts(prompts: Prompts | None, decoded: Sequence[str]) -> Prompts:
 
 
 def rendered_prompts(
-    model: LanguageModel, asked: Prompts, style: str, tokens: int
+    model: LanguageModel, asked: Prompts, style: str, system: str, tokens: int
 ) -> tuple[Rendered, ...]:
     """Prompts as the model sees them, checked against its vocabulary and context."""
-    rendered = render(model.tokenizer, asked.texts, style)
+    rendered = render(model.tokenizer, asked.texts, style, system)
     check_ids(asked.ids, rendered, vocabulary=vocabulary_size(model))
     longest = max(range(len(rendered)), key=lambda i: len(rendered[i].ids))
     length = len(rendered[longest].ids)

@@ -1,11 +1,15 @@
 """How many prompts go through the model at once."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeVar
 
 import torch
 
+from synatlas.errors import ConfigError
 from synatlas.models.load import LanguageModel
+from synatlas.progress import Progress
+
+T = TypeVar("T")
 
 #: Most prompts at once: beyond this a CPU gains nothing, and a GPU little.
 MOST_ROWS: Final[Mapping[str, int]] = {"cpu": 32, "cuda": 256}
@@ -39,3 +43,40 @@ def rows_at_once(model: LanguageModel, lengths: Sequence[int]) -> int:
     rows = min(most, max(1, budget // (per_token * max(lengths))))
     batches = -(-len(lengths) // rows)
     return -(-len(lengths) // batches)
+
+
+def with_fewer_rows(attempt: Callable[[int], T], rows: int, progress: Progress) -> T:
+    """What `attempt` returns for `rows`, or for half as many wherever memory does not hold them.
+
+    Each attempt begins anew, so that what comes out is what the smaller number gives by itself.
+
+    Raises
+    ------
+    ConfigError
+        A single row does not fit.
+    """
+    while True:
+        try:
+            return attempt(rows)
+        except RuntimeError as error:
+            if not _is_out_of_memory(error):
+                raise
+            cause = str(error).splitlines()[0]
+        if rows == 1:
+            raise ConfigError(
+                given="a batch of one prompt",
+                expected="memory for the prompt and its reply",
+                cause=cause,
+                remedy="generate fewer tokens, or choose a smaller model, dtype or another device",
+            )
+        # Outside the handler: its traceback holds the tensors that did not fit.
+        rows = (rows + 1) // 2
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        progress(f"out of memory: {rows} prompts at once", 0, 1)
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether torch ran out of memory; on a CPU it says so in words alone."""
+    words = ("DefaultCPUAllocator: can't allocate memory", "not enough memory")
+    return isinstance(error, torch.OutOfMemoryError) or any(w in str(error) for w in words)

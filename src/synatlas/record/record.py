@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,8 +23,15 @@ from synatlas.record.asked import (
 )
 from synatlas.record.batches import Job
 from synatlas.record.decoded import token_ends
-from synatlas.record.memory import rows_at_once
-from synatlas.record.reading import Options, check_options, options_for, read_prompts, read_rows
+from synatlas.record.memory import rows_at_once, with_fewer_rows
+from synatlas.record.reading import (
+    Options,
+    Read,
+    check_options,
+    options_for,
+    read_prompts,
+    read_rows,
+)
 from synatlas.record.recording import RECORDING, Labels, assemble
 from synatlas.record.replay import SELF_TEST_TOKENS, Reading, live_replay_error
 from synatlas.record.styles import render, storable, style_name
@@ -44,10 +52,11 @@ def record(
     reduce: str = "norm",
     direction: Any = None,
     prompt_style: str = "auto",
+    system: str = "",
     stop_at_eos: bool = False,
     batch_size: int | None = None,
     parts: str | os.PathLike[str] | None = None,
-    begin: Callable[[], None] | None = None,
+    begin: Callable[[int], None] | None = None,
     progress: Progress = silent,
 ) -> xr.Dataset:
     """Let a model reply to prompts, and record every unit's activity at every generated token.
@@ -73,13 +82,16 @@ def record(
         brought to length 1.
     prompt_style : ``chat``, ``question``, ``raw``, or ``auto``: chat where the tokenizer has a
         template, else question.
+    system : system prompt, before every prompt; styles chat and question take one.
     stop_at_eos : let replies end early; series then end at `n_steps` and are NaN beyond.
         Otherwise end-of-sequence tokens are suppressed and all series have equal length.
     batch_size : prompts at once; see :func:`choose_batch_size` where None. It changes no value
         beyond rounding, unless rounding decides between two tokens that are equally likely.
+        Where memory does not hold them, half as many are taken from the first prompt on.
     parts : folder where each finished batch is kept until the caller removes it; a later call
         with the same model, prompts, options and batch size takes them from there.
-    begin : called once after every check has passed, before the model runs.
+    begin : called with the batch size after every check has passed, before the model runs, and
+        again before it runs with a smaller one.
     progress : told how many prompts are recorded.
 
     Returns
@@ -105,7 +117,7 @@ def record(
     model = load(model) if isinstance(model, str) else model
     options = options_for(model, units=units, site=site, reduce=reduce, direction=direction)
     style = style_name(prompt_style, model.tokenizer)
-    rendered = rendered_prompts(model, asked, style, tokens)
+    rendered = rendered_prompts(model, asked, style, system, tokens)
     fingerprint = record_fingerprint(
         model,
         asked,
@@ -115,10 +127,9 @@ def record(
         reduce=reduce,
         direction=direction,
         prompt_style=style,
+        system=system,
         stop_at_eos=stop_at_eos,
     )
-    if begin is not None:
-        begin()
     ids = [prompt.ids for prompt in rendered]
     job = Job(
         model=model,
@@ -131,8 +142,14 @@ def record(
         parts=None if parts is None else Path(parts),
         fingerprint=fingerprint,
     )
+
+    def attempt(rows: int) -> Read:
+        if begin is not None:
+            begin(rows)
+        return read_prompts(replace(job, rows=rows), options, progress)
+
     with fitting_threads(model):
-        read = read_prompts(job, options, progress)
+        read = with_fewer_rows(attempt, job.rows, progress)
         error = _self_test(model, ids, read.reading, signed=options.signed)
     result = read.result
     return assemble(
@@ -164,6 +181,7 @@ def record_fingerprint(
     reduce: str = "norm",
     direction: Any = None,
     prompt_style: str = "auto",
+    system: str = "",
     stop_at_eos: bool = False,
 ) -> str:
     """Fingerprint that :func:`record` gives with these arguments, without running the model."""
@@ -180,6 +198,7 @@ def record_fingerprint(
             "prompts": _digest([list(asked.ids), list(asked.texts), list(asked.categories)]),
             "tokens": tokens,
             "prompt_style": style_name(prompt_style, model.tokenizer),
+            "system": system,
             "stop_at_eos": stop_at_eos,
         },
     )
@@ -191,10 +210,11 @@ def choose_batch_size(
     *,
     tokens: int = 100,
     prompt_style: str = "auto",
+    system: str = "",
 ) -> int:
     """Prompts at once that fit in memory, at most 32 on a CPU and 256 on a GPU."""
     style = style_name(prompt_style, model.tokenizer)
-    rendered = render(model.tokenizer, as_prompts(prompts).texts, style)
+    rendered = render(model.tokenizer, as_prompts(prompts).texts, style, system)
     return rows_at_once(model, [len(prompt.ids) + tokens for prompt in rendered])
 
 
@@ -249,7 +269,12 @@ def replay(
     decoded = [model.tokenizer.decode(row) for row in before]
     asked = row_prompts(prompts, [storable(str(text)) for text in decoded])
     with fitting_threads(model):
-        read = read_rows(model, before, after, options, batch_size, progress)
+        rows_at_first = batch_size or rows_at_once(model, [len(row) for row in rows])
+        read = with_fewer_rows(
+            lambda n: read_rows(model, before, after, options, n, progress),
+            rows_at_first,
+            progress,
+        )
         error = _self_test(model, rows, read.reading, signed=options.signed)
     result = read.result
     return assemble(

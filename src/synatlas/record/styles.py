@@ -9,40 +9,60 @@ import jinja2
 
 from synatlas.errors import ConfigError, ModelError
 
-#: A function of a tokenizer and a text; the tokenizer is transformers', which is not imported here.
-Style = Callable[[Any, str], str]
+#: A function of a tokenizer, a text and a system prompt, empty where there is none; the tokenizer
+#: is transformers', which is not imported here.
+Style = Callable[[Any, str, str], str]
 
 
-def chat(tokenizer: Any, text: str) -> str:
+def chat(tokenizer: Any, text: str, system: str) -> str:
     """The user's turn in the tokenizer's chat template, and the opening of the reply."""
+    turns = [{"role": "system", "content": system}] if system else []
+    turns.append({"role": "user", "content": text})
     try:
-        return tokenizer.apply_chat_template(
-            [{"role": "user", "content": text}], add_generation_prompt=True, tokenize=False
-        )
+        rendered = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
     except jinja2.TemplateError as error:
         raise ConfigError(
-            given="prompt style chat",
-            expected="a chat template that takes a single user turn",
+            given=f"prompt style chat{' with a system prompt' if system else ''}",
+            expected="a chat template that takes "
+            + ("a system prompt" if system else "a single user turn"),
             cause=f"the tokenizer's template says: {error}",
-            remedy="choose prompt style question or raw",
+            remedy="leave the system prompt out"
+            if system
+            else "choose prompt style question or raw",
         ) from error
+    if system.strip() not in rendered:
+        raise ConfigError(
+            given="a system prompt",
+            expected="a chat template that puts it before the prompt",
+            cause="the tokenizer's template leaves it out without a word",
+            remedy="leave the system prompt out, or write it into the prompts",
+        )
+    return rendered
 
 
-def question(tokenizer: Any, text: str) -> str:
-    """``Question: TEXT``, a line break, ``Answer:``."""
+def question(tokenizer: Any, text: str, system: str) -> str:
+    """``Question: TEXT``, a line break, ``Answer:``; the system prompt in a line before."""
     del tokenizer
-    return f"Question: {text}\nAnswer:"
+    before = f"{system}\n" if system else ""
+    return f"{before}Question: {text}\nAnswer:"
 
 
-def raw(tokenizer: Any, text: str) -> str:
+def raw(tokenizer: Any, text: str, system: str) -> str:
     """The text as it stands."""
     del tokenizer
+    if system:
+        raise ConfigError(
+            given="a system prompt with prompt style raw",
+            expected="prompt style chat or question",
+            cause="raw prompts are put to the model as they stand",
+            remedy="write it into the prompts, or choose another style",
+        )
     return text
 
 
-def auto(tokenizer: Any, text: str) -> str:
+def auto(tokenizer: Any, text: str, system: str) -> str:
     """`chat` where the tokenizer has a template, else `question`."""
-    return STYLES[style_name("auto", tokenizer)](tokenizer, text)
+    return STYLES[style_name("auto", tokenizer)](tokenizer, text, system)
 
 
 #: Prompt styles by name.
@@ -93,8 +113,12 @@ def style_name(style: str, tokenizer: Any) -> str:
     return "chat" if has_template else "question"
 
 
-def render(tokenizer: Any, texts: Sequence[str], style: str) -> tuple[Rendered, ...]:
+def render(
+    tokenizer: Any, texts: Sequence[str], style: str, system: str = ""
+) -> tuple[Rendered, ...]:
     """Put `texts` to the model in `style` (resolved), and turn them into tokens.
+
+    A `system` prompt comes before each of them.
 
     A beginning-of-sequence token is added by the tokenizer's own habit; with ``chat`` it is the
     template's affair, so it never comes twice. What a tokenizer appends after the text, such as
@@ -102,10 +126,13 @@ def render(tokenizer: Any, texts: Sequence[str], style: str) -> tuple[Rendered, 
 
     Raises
     ------
+    ConfigError
+        The style or the tokenizer's template takes no system prompt.
     ModelError
         A prompt has no tokens, or a token that the tokenizer does not state.
     """
-    rendered = [STYLES[style](tokenizer, storable(text)) for text in texts]
+    before = storable(system)
+    rendered = [STYLES[style](tokenizer, storable(text), before) for text in texts]
     return tuple(
         Rendered(text=storable(text), ids=_encode(tokenizer, text, own_habit=style != "chat"))
         for text in rendered
