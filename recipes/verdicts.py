@@ -174,9 +174,11 @@ def tables(folder: Path, /, *, into: Path | None = None) -> None:
     into
         A document with lines `<!-- table verdicts NAME -->` and `<!-- end -->`.
     """
-    rows = sorted(read(folder), key=lambda r: WAYS.index((r["estimator"], r["redundancy"])))
+    rows = sorted(
+        read(folder), key=lambda r: (r["model"], WAYS.index((r["estimator"], r["redundancy"])))
+    )
     models = list(dict.fromkeys(r["model"] for r in rows))
-    made = {"verdicts": overview(rows), "verdicts matching": matching(rows, models)}
+    made = {"verdicts": overview(rows), "verdicts matching": matching(rows)}
     for model in models:
         made[f"verdicts {model}"] = against_nulls([r for r in rows if r["model"] == model])
     if into is None:
@@ -223,14 +225,17 @@ def overview(rows: Iterable[dict[str, Any]]) -> str:
 
 
 def _core(r: dict[str, Any]) -> str:
-    return f"{r['core']}, {r['core_units']} units" if r["core_units"] else r["core"]
+    if r["core_units"]:
+        return f"{r['core']}: {r['core_units']} units"
+    # What a missing part is, without why it is missing.
+    missing = [text.partition(":")[0] for text in r["core_missing"]]
+    return f"{r['core']}: {'; '.join(missing) or 'no unit passes'}"
 
 
 def against_nulls(rows: list[dict[str, Any]]) -> str:
     """A line for each null, a column for each estimator and redundancy."""
-    ways = [(r["estimator"], r["redundancy"]) for r in rows]
     return _markdown(
-        ("null", *(" ".join(way) for way in ways)),
+        ("null", *(f"{r['estimator']} {r['redundancy']}" for r in rows)),
         ((name, *(_cell(r["nulls"].get(name)) for r in rows)) for name in NULLS),
     )
 
@@ -244,10 +249,9 @@ def _cell(null: dict[str, Any] | None) -> str:
     return f"{told} {null['holds'] if null['accepted'] else 'refused'}"
 
 
-def matching(rows: list[dict[str, Any]], models: list[str]) -> str:
+def matching(rows: list[dict[str, Any]]) -> str:
     """Errors of self-information and of same-step correlation of every null."""
-    kept = [r for r in rows if r["redundancy"] == "mmi"]
-    columns = sorted(kept, key=lambda r: models.index(r["model"]))
+    columns = [r for r in rows if r["redundancy"] == "mmi"]
     names = [name for name in NULLS if name != "same_step"]
     return _markdown(
         ("null", *(f"{r['model']}, {r['estimator']}" for r in columns)),
