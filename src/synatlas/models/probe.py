@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from synatlas.errors import ModelError
+from synatlas.models.experts import ExpertCall, expert_sources
 from synatlas.models.quiet import quiet
-from synatlas.models.taps import Event, Mixed, Read, trace
+from synatlas.models.taps import Event, Mixed, Read, expert_calls, trace
 from synatlas.models.units import SITES, Source, UnitTable
 
 #: Tokens of the probe. Odd and small: no head count or width is mistaken for it.
@@ -66,13 +67,18 @@ def find_units(model: nn.Module) -> UnitTable:
     ids[1, -1] = (int(ids[1, -1]) + 1) % vocabulary
     ids = ids.to(device)
     try:
-        with torch.no_grad(), quiet(), trace(model, rows=2) as events:
+        with (
+            torch.no_grad(),
+            quiet(),
+            expert_calls(model) as calls,
+            trace(model, rows=2) as events,
+        ):
             output = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
     except FORWARD_ERRORS as error:
         raise _refused(name, f"it does not run on a plain token sequence ({error})") from error
     _check_causal(name, output.logits)
     _check_head(model, name, events)
-    return _table(model, name, events)
+    return _table(model, name, events, calls)
 
 
 def _check_causal(name: str, logits: Tensor) -> None:
@@ -89,7 +95,7 @@ def _check_head(model: Any, name: str, events: list[Event]) -> None:
         raise _refused(name, "it has no language-model head that reads (row, position, feature)")
 
 
-def _table(model: nn.Module, name: str, events: list[Event]) -> UnitTable:
+def _table(model: nn.Module, name: str, events: list[Event], calls: list[ExpertCall]) -> UnitTable:
     places = _layer_places(model)
     stacks = Counter(
         places[e.module][0] for e in events if isinstance(e, Read) and e.module in places
@@ -109,7 +115,10 @@ def _table(model: nn.Module, name: str, events: list[Event]) -> UnitTable:
             by_layer[layer].append(event)
     found = [_heads(layer, of_layer) for layer, of_layer in enumerate(by_layer)]
     _check_complete(name, found, by_layer)
-    return UnitTable(sources=tuple(s for of_layer in found for s in of_layer), n_layers=n_layers)
+    layers = {module: layer for module, (of, layer) in places.items() if of == stack}
+    experts = expert_sources(model, calls, layers, rows=2)
+    heads = (source for of_layer in found for source in of_layer)
+    return UnitTable(sources=(*heads, *experts), n_layers=n_layers)
 
 
 def _layer_places(model: nn.Module) -> dict[str, tuple[str, int]]:

@@ -12,11 +12,20 @@ from typing import Any, Final, final
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from transformers.modeling_utils import AttentionInterface
 
+from synatlas.models.experts import (
+    POLICIES,
+    Call,
+    ExpertCall,
+    Routed,
+    outputs_of_all,
+    sums_choices,
+    vectors_of,
+)
 from synatlas.models.reducers import Reducer, Reducers, norm
 from synatlas.models.units import Source, UnitTable
 
@@ -24,9 +33,10 @@ from synatlas.models.units import Source, UnitTable
 @final
 @dataclass(slots=True, kw_only=True)
 class Capture:
-    """What :func:`capture` has read so far: for each source one tensor per forward pass."""
+    """What :func:`capture` has read so far: for each source one entry per forward pass."""
 
-    per_source: list[list[Tensor]] = field(default_factory=list)
+    policy: str = "contribution"
+    per_source: list[list[Tensor | Routed]] = field(default_factory=list)
 
     @property
     def passes(self) -> int:
@@ -35,12 +45,25 @@ class Capture:
 
     def outputs(self, which: int = -1) -> list[Tensor]:
         """Reduced outputs of one pass, a tensor (row, position, unit of the source, ...) each."""
-        return [taken[which] for taken in self.per_source]
+        spread = POLICIES[self.policy].spread
+        seen = (taken[which] for taken in self.per_source)
+        return [spread(one) if isinstance(one, Routed) else one for one in seen]
 
     def units(self, which: int = -1) -> Float[Tensor, "row position unit"]:
         """Scalars of one pass, units in the table's order, on the device of the first layer."""
         outputs = self.outputs(which)
         return torch.cat([values.to(outputs[0].device) for values in outputs], dim=-1)
+
+    def routed(self, which: int = -1) -> Bool[Tensor, "row position unit"] | None:
+        """Whether each unit was computed for the token; None where no unit is routed."""
+        seen = [taken[which] for taken in self.per_source]
+        if not any(isinstance(one, Routed) for one in seen):
+            return None
+        masks = [
+            one.chosen() if isinstance(one, Routed) else torch.ones_like(one, dtype=torch.bool)
+            for one in seen
+        ]
+        return torch.cat([mask.to(masks[0].device) for mask in masks], dim=-1)
 
 
 @final
@@ -54,6 +77,7 @@ class Tap:
     source : the source.
     reduce : from its units' vectors to what is kept.
     positions : for each row the positions to keep; all where None.
+    policy : what the activity of a routed expert is.
     kept : what was read, one entry for each forward pass.
     """
 
@@ -61,7 +85,8 @@ class Tap:
     source: Source
     reduce: Reducer
     positions: Int[Tensor, "row sample"] | None
-    kept: list[Tensor]
+    policy: str
+    kept: list[Tensor | Routed]
 
     @property
     def module(self) -> nn.Module:
@@ -107,11 +132,18 @@ def capture(
     Capture
         Filled as the model runs.
     """
-    taken = Capture(per_source=[[] for _ in units.sources])
+    taken = Capture(policy=units.policy, per_source=[[] for _ in units.sources])
     reducers = [reduce] * len(units.sources) if callable(reduce) else reduce
     taps: dict[str, list[Tap]] = {}
     for source, reducer, kept in zip(units.sources, reducers, taken.per_source, strict=True):
-        tap = Tap(model=model, source=source, reduce=reducer, positions=positions, kept=kept)
+        tap = Tap(
+            model=model,
+            source=source,
+            reduce=reducer,
+            positions=positions,
+            policy=units.policy,
+            kept=kept,
+        )
         taps.setdefault(source.at, []).append(tap)
     with ExitStack() as stack:
         for at, of_kind in taps.items():
@@ -166,10 +198,156 @@ def _attention_in(taps: Sequence[Tap]) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _experts_in(tap: Tap) -> Iterator[None]:
+    """The vector of each token's chosen experts, or of every expert.
+
+    Where the module sums what it weighted, each choice goes through it as a token of its own and
+    is weighted and summed afterwards, by the same kernels and to the same bits. Elsewhere the
+    module's result stays its own, and the choices go through it once more.
+    """
+    module, policy, experts = tap.module, POLICIES[tap.policy], tap.source.count
+    held: list[Call] = []
+
+    def before(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        held[:] = [Call(*args)]
+        apart = not policy.every and sums_choices(module, held[0])
+        return held[0].apart() if apart else None
+
+    def after(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
+        call = held.pop()
+        is_apart = args[0] is not call.hidden
+        if policy.every:
+            hidden = tap.chosen(rows.split(call.hidden))
+            parts = outputs_of_all(module, hidden.flatten(0, 1), experts)
+            values = torch.cat([tap.reduce(part[None])[0] for part in parts])
+            keep(call, every=values.unflatten(0, hidden.shape[:2]))
+            return None
+        if is_apart:
+            vectors = output.unflatten(0, call.expert.shape)
+        else:
+            vectors = vectors_of(module.forward, call)
+        keep(call, value=tap.chosen(tap.reduce(rows.split(vectors))))
+        return call.together(vectors) if is_apart else None
+
+    def keep(call: Call, **read: Tensor) -> None:
+        index, weight = (tap.chosen(rows.split(x)) for x in (call.expert, call.weight.float()))
+        tap.kept.append(Routed(experts=experts, index=index, weight=weight, **read))
+
+    with _rows(tap.model) as rows, _around(module, before, after):
+        yield
+
+
+@contextmanager
+def _all_experts_in(tap: Tap) -> Iterator[None]:
+    """Outputs of experts that all run on every token, the weight already in what they read."""
+    experts = tap.source.count
+
+    def after(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+        del module
+        # Of a token that is not routed an expert reads zeros.
+        read = (args[0].unflatten(0, (experts, -1)) != 0).any(dim=-1).T.contiguous()
+        vectors = output.unflatten(0, (experts, -1)).transpose(0, 1)
+        weight = tap.chosen(rows.split(read)).float()
+        index = torch.arange(experts, device=weight.device).expand(weight.shape)
+        value = tap.chosen(tap.reduce(rows.split(vectors)))
+        tap.kept.append(Routed(experts=experts, index=index, weight=weight, value=value))
+
+    with _rows(tap.model) as rows, _around(tap.module, None, after):
+        yield
+
+
+@contextmanager
+def _shared_in(tap: Tap) -> Iterator[None]:
+    """Output of an expert that every token passes, times its gate where it adds so much."""
+    gate = None
+    if tap.policy == "contribution":
+        gate = dict(tap.model.named_modules()).get(f"{tap.source.module}_gate")
+    seen: dict[nn.Module, Tensor] = {}
+
+    def after(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+        del args
+        seen[module] = output.flatten(0, -2)
+        if len(seen) == len(needed):
+            vectors = seen[tap.module]
+            if gate is not None:
+                vectors = vectors * seen[gate].sigmoid()
+            seen.clear()
+            tap.take(rows.split(vectors))
+
+    needed = [tap.module] if gate is None else [tap.module, gate]
+    with _rows(tap.model) as rows, ExitStack() as stack:
+        for module in needed:
+            stack.enter_context(_around(module, None, after))
+        yield
+
+
 #: How sources are read: their `at` -> what reads all of that name in one context.
 READERS: Final[MappingProxyType[str, Reader]] = MappingProxyType(
-    {"input": each(_input_of), "attention": _attention_in}
+    {
+        "input": each(_input_of),
+        "attention": _attention_in,
+        "experts": each(_experts_in),
+        "all_experts": each(_all_experts_in),
+        "shared": each(_shared_in),
+    }
 )
+
+
+@contextmanager
+def _around(
+    module: nn.Module, before: Callable[..., Any] | None, after: Callable[..., Any]
+) -> Iterator[None]:
+    """Hooks before and after a module's forward; what they return, if anything, takes effect."""
+    with ExitStack() as stack:
+        if before is not None:
+            stack.callback(module.register_forward_pre_hook(before).remove)
+        stack.callback(module.register_forward_hook(after).remove)
+        yield
+
+
+@final
+@dataclass(slots=True)
+class _Rows:
+    """Rows of the pass under way: mixtures of experts see all tokens in one line."""
+
+    count: int = 1
+
+    def split(self, x: Tensor) -> Tensor:
+        """(token, ...) as (row, position, ...)."""
+        return x.unflatten(0, (self.count, -1))
+
+
+@contextmanager
+def _rows(model: nn.Module) -> Iterator[_Rows]:
+    rows = _Rows()
+
+    def look(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        del module
+        named = (kwargs.get(name) for name in ("input_ids", "inputs_embeds"))
+        rows.count = next(len(x) for x in (*named, *args) if isinstance(x, Tensor))
+
+    handle = model.register_forward_pre_hook(look, with_kwargs=True)
+    try:
+        yield rows
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def expert_calls(model: nn.Module) -> Iterator[list[ExpertCall]]:
+    """Log, in order, with what every module that holds stacked weights is called."""
+    calls: list[ExpertCall] = []
+    names = {module: name for name, module in model.named_modules()}
+
+    def look(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        calls.append(ExpertCall(names[module], args, output))
+
+    with ExitStack() as stack:
+        for module in names:
+            if any(p.ndim >= 3 for p in module.parameters(recurse=False)):
+                stack.enter_context(_around(module, None, look))
+        yield calls
 
 
 @contextmanager

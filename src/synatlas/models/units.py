@@ -1,7 +1,7 @@
 """Units of a model: where each one is read, and which slice of what is read is its own."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate, chain
 from types import MappingProxyType
 from typing import Final, final
@@ -13,10 +13,10 @@ from synatlas.axes import unit_label
 from synatlas.errors import ConfigError
 
 #: Kinds of units, in the order in which they stand within a layer, and the letters of their labels.
-KINDS: Final = MappingProxyType({"head": "H"})
+KINDS: Final = MappingProxyType({"head": "H", "expert": "E", "shared_expert": "S"})
 
 #: What can be asked for -> kinds of units.
-UNITS: Final = MappingProxyType({"heads": ("head",)})
+UNITS: Final = MappingProxyType({"heads": ("head",), "experts": ("expert", "shared_expert")})
 
 #: Where a unit can be read: ``z``, its output before anything else; ``proj_in``, what the output
 #: projection reads of it, after a gate or a normalisation where there is one.
@@ -66,10 +66,12 @@ class UnitTable:
     ----------
     sources : where they are read.
     n_layers : decoder layers of the model; some may have no units.
+    policy : what the activity of a routed expert is, see :mod:`synatlas.models.experts`.
     """
 
     sources: tuple[Source, ...]
     n_layers: int
+    policy: str = "contribution"
 
     def __len__(self) -> int:
         return sum(s.count for s in self.sources)
@@ -93,7 +95,12 @@ class UnitTable:
             )
         order = list(KINDS)
         chosen.sort(key=lambda s: (s.layer, order.index(s.kind)))
-        return UnitTable(sources=tuple(chosen), n_layers=self.n_layers)
+        return replace(self, sources=tuple(chosen))
+
+    @property
+    def has_experts(self) -> bool:
+        """Whether some unit is an expert, so that a policy matters."""
+        return any(s.kind in UNITS["experts"] for s in self.sources)
 
     @property
     def label(self) -> tuple[str, ...]:
