@@ -41,7 +41,7 @@ class MapConfig:
     tokens
         Generated tokens per prompt, at least 8.
     units
-        What is a node: heads.
+        What is a node: heads, or experts (of mixtures of experts, shared ones included).
     site
         Where a unit is read: z, its output before the output projection.
     reduce
@@ -49,6 +49,9 @@ class MapConfig:
         of the unit's own vectors) or projection (on a given direction).
     direction
         For projection, a .npy or .safetensors file: (units, width), or (width,) for all alike.
+    policy
+        Activity of routed experts: contribution (norm of output times weight, 0 where not routed),
+        unweighted (0 where not routed), or dense (every expert at every token; slow).
     redundancy
         Double-redundancy function: mmi or ccs.
     estimator
@@ -100,6 +103,7 @@ class MapConfig:
     site: str = "z"
     reduce: str = "norm"
     direction: str = ""
+    policy: str = "contribution"
     redundancy: str = "mmi"
     estimator: str = "gaussian"
     lag: int = 1
@@ -161,10 +165,14 @@ class MapConfig:
         from synatlas.decompose.nuisance import NUISANCES
         from synatlas.decompose.nulls import NULLS
         from synatlas.decompose.redundancy import REDUNDANCIES
+        from synatlas.models.units import POLICIES, SITES, UNITS
         from synatlas.record.reductions import check_reduction
         from synatlas.record.styles import STYLES
 
         _one_of("--prompt-style", self.prompt_style, STYLES)
+        _one_of("--units", self.units, UNITS)
+        _one_of("--site", self.site, SITES)
+        _one_of("--policy", self.policy, POLICIES)
         _one_of("--redundancy", self.redundancy, REDUNDANCIES)
         _one_of("--estimator", self.estimator, ESTIMATORS)
         for null in self.nulls:

@@ -217,11 +217,12 @@ class _Journey:
             trust_remote_code=config.trust_remote_code,
             allow_pickle=config.allow_pickle,
         )
-        if len(model.units) < 2:
+        units = model.found.select(config.units, config.site)
+        if len(units) < 2:
             raise ConfigError(
-                given=f"a model with {len(model.units)} unit",
+                given=f"a model with {len(units)} unit",
                 expected="at least 2 units: the decomposition is of pairs",
-                remedy="choose a model with more heads or layers",
+                remedy="choose a model with more units or layers",
             )
         # The batch size stays that of the first attempt: a resumed run is then bitwise the same.
         batch_size = self.record.get("batch_size") or config.batch_size
@@ -242,6 +243,7 @@ class _Journey:
             site=config.site,
             reduce=config.reduce,
             direction=self.direction,
+            policy=config.policy,
             prompt_style=config.prompt_style,
             system=config.system,
             stop_at_eos=config.stop_at_eos,

@@ -33,6 +33,7 @@ from synatlas.decompose.pairs import ABSOLUTE, DEFINED, SAME, TDMI, pair_count
 from synatlas.decompose.pooled import Pooled, pool
 from synatlas.decompose.prediction import joint_prediction
 from synatlas.decompose.redundancy import REDUNDANCIES
+from synatlas.decompose.routing import routing_of, seldom_routed, without_seldom
 from synatlas.decompose.series import ONLY, pair_labels
 from synatlas.decompose.unit_nulls import null_rows, stack_nulls
 from synatlas.decompose.windows import Windows
@@ -128,6 +129,8 @@ def decompose(
         compare the null with these. Pooled atoms and their same-step null are always of MMI; they
         are NaN where ``"same_step"`` is not asked for, and their draws where there is one prompt.
         Joint prediction is of the series themselves, whatever the estimator.
+        A routed expert counts as constant in prompts where it is routed at fewer than five steps
+        of past or of future; the attribute ``routing`` counts them.
         Under MMI, ``unit_atom_ccs`` stands beside ``unit_atom`` up to 20 million pair-prompts.
 
     Raises
@@ -200,6 +203,7 @@ def decompose(
         attrs={
             **_attrs(recording, config, data),
             **data.left.attrs,
+            **_routing(recording, lag),
             "nulls_left_out": json.dumps(left_out),
             "same_step_pairs_left_out": 0 if pooled is None else pooled.left_out,
         },
@@ -234,7 +238,8 @@ class _Data:
 
 def _read(recording: xr.Dataset, lag: int, nuisance: Sequence[str]) -> _Data:
     n_steps = recording["n_steps"].values.astype(np.int64)
-    values = recording["activity"].values.astype(np.float64)
+    activity = recording["activity"].values.astype(np.float64)
+    values = without_seldom(activity, seldom_routed(recording, lag))
     check_size(values, n_steps)
     check_lag(lag, n_steps)
     left = remove(values, nuisance, facts_of(recording), lag=lag)
@@ -286,6 +291,11 @@ def _attrs(recording: xr.Dataset, config: Config, data: _Data) -> dict[str, Any]
         "steps": int(data.n_steps.max()),
         "surrogates": config.surrogates,
     }
+
+
+def _routing(recording: xr.Dataset, lag: int) -> dict[str, str]:
+    routing = routing_of(recording, lag)
+    return {} if routing is None else {"routing": json.dumps(routing._asdict())}
 
 
 def check_size(values: np.ndarray, n_steps: np.ndarray) -> None:

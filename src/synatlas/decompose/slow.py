@@ -36,6 +36,7 @@ def without_prompt_mean(groups: list[Group]) -> list[Block]:
 
     Steps that only one prompt reaches lose the unit's mean over everything instead. One prompt
     alone has no such mean: it loses a straight line and an onset, exp(-step / 5 % of the steps).
+    A series that is constant in its prompt stays so, and no other loses it.
     """
     if sum(group.prompts.size for group in groups) < 2:
         series = groups[0].series
@@ -44,10 +45,14 @@ def without_prompt_mean(groups: list[Group]) -> list[Block]:
         return [_off(series, np.concatenate([_line(steps), onset], axis=1))]
     values = _padded(groups)
     finite = np.isfinite(values)
-    count = finite.sum(axis=0)
-    sums = np.where(finite, values, 0.0).sum(axis=0)
+    some = np.where(finite, values, values[:, :1])
+    constant = (some == values[:, :1]).all(axis=1, keepdims=True)
+    used = finite & ~constant
+    count = used.sum(axis=0)
+    sums = np.where(used, values, 0.0).sum(axis=0)
     overall = sums.sum(axis=0) / np.maximum(count.sum(axis=0), 1)
-    left = values - np.where(count > 1, sums / np.maximum(count, 1), overall)
+    mean = np.where(count > 1, sums / np.maximum(count, 1), overall)
+    left = np.where(constant & finite, 0.0, values - mean)
     return [left[group.prompts, : group.series.shape[1]] for group in groups]
 
 

@@ -93,56 +93,25 @@ class Routed:
         return self.every
 
 
-@final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
-    """What the activity of an expert is where the router passes it by, and whether it is weighted.
+class Spread(NamedTuple):
+    """How a policy makes activities of what was kept, and whether that is of every expert."""
 
-    Parameters
-    ----------
-    meaning : in words.
-    spread : activity of every expert from what was kept.
-    every : whether every expert is to be run on every token that is read.
-    """
-
-    meaning: str
-    spread: Callable[[Routed], Tensor]
+    activity: Callable[[Routed], Tensor]
     every: bool = False
 
 
-#: Policies by name. For a norm, `contribution` is the norm of the weighted vector.
-POLICIES: Final = MappingProxyType(
+#: How policies, see :data:`synatlas.models.units.POLICIES`, are carried out.
+SPREADS: Final = MappingProxyType(
     {
-        "contribution": Policy(
-            meaning="of the vector that is added: weight times output, 0 where not routed",
-            spread=Routed.weighted,
-        ),
-        "unweighted": Policy(
-            meaning="of the output without its weight, 0 where not routed",
-            spread=Routed.unweighted,
-        ),
-        "dense": Policy(
-            meaning="of the output without its weight, of every expert at every token",
-            spread=Routed.dense,
-            every=True,
-        ),
+        "contribution": Spread(Routed.weighted),
+        "unweighted": Spread(Routed.unweighted),
+        "dense": Spread(Routed.dense, every=True),
     }
 )
 
 
-def check_policy(policy: str) -> None:
-    """Refuse the name of a policy that there is not."""
-    if policy not in POLICIES:
-        raise ConfigError(
-            given=f"policy {policy!r}",
-            expected=f"one of {', '.join(POLICIES)}",
-            remedy="choose one of these names",
-        )
-
-
-def check_experts(units: UnitTable, *, reduce: str, policy: str) -> None:
+def check_experts(units: UnitTable, *, reduce: str) -> None:
     """Refuse a reduction or a policy that these units, if they are experts, do not allow."""
-    check_policy(policy)
     ways = {s.at for s in units.sources}
     if ways & {"experts", "all_experts"} and reduce != "norm":
         raise ConfigError(
@@ -150,9 +119,9 @@ def check_experts(units: UnitTable, *, reduce: str, policy: str) -> None:
             expected="reduce 'norm': of a choice its expert, its weight and one number are kept",
             remedy="record experts with reduce norm, or other units",
         )
-    if "all_experts" in ways and policy != "contribution":
+    if "all_experts" in ways and units.policy != "contribution":
         raise ConfigError(
-            given=f"policy {policy!r}",
+            given=f"policy {units.policy!r}",
             expected="policy 'contribution' for this model",
             cause="the weights multiply what its experts read: none has an unweighted output",
             remedy="record its experts with policy contribution",

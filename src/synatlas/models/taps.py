@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 from transformers.modeling_utils import AttentionInterface
 
 from synatlas.models.experts import (
-    POLICIES,
+    SPREADS,
     Call,
     ExpertCall,
     Routed,
@@ -45,7 +45,7 @@ class Capture:
 
     def outputs(self, which: int = -1) -> list[Tensor]:
         """Reduced outputs of one pass, a tensor (row, position, unit of the source, ...) each."""
-        spread = POLICIES[self.policy].spread
+        spread = SPREADS[self.policy].activity
         seen = (taken[which] for taken in self.per_source)
         return [spread(one) if isinstance(one, Routed) else one for one in seen]
 
@@ -206,18 +206,18 @@ def _experts_in(tap: Tap) -> Iterator[None]:
     is weighted and summed afterwards, by the same kernels and to the same bits. Elsewhere the
     module's result stays its own, and the choices go through it once more.
     """
-    module, policy, experts = tap.module, POLICIES[tap.policy], tap.source.count
+    module, every, experts = tap.module, SPREADS[tap.policy].every, tap.source.count
     held: list[Call] = []
 
     def before(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
         held[:] = [Call(*args)]
-        apart = not policy.every and sums_choices(module, held[0])
+        apart = not every and sums_choices(module, held[0])
         return held[0].apart() if apart else None
 
     def after(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
         call = held.pop()
         is_apart = args[0] is not call.hidden
-        if policy.every:
+        if every:
             hidden = tap.chosen(rows.split(call.hidden))
             parts = outputs_of_all(module, hidden.flatten(0, 1), experts)
             values = torch.cat([tap.reduce(part[None])[0] for part in parts])

@@ -18,6 +18,15 @@ KINDS: Final = MappingProxyType({"head": "H", "expert": "E", "shared_expert": "S
 #: What can be asked for -> kinds of units.
 UNITS: Final = MappingProxyType({"heads": ("head",), "experts": ("expert", "shared_expert")})
 
+#: What the activity of a routed expert can be, by name.
+POLICIES: Final = MappingProxyType(
+    {
+        "contribution": "norm of output times weight, 0 where not routed",
+        "unweighted": "norm of output, 0 where not routed",
+        "dense": "norm of every expert's output at every token",
+    }
+)
+
 #: Where a unit can be read: ``z``, its output before anything else; ``proj_in``, what the output
 #: projection reads of it, after a gate or a normalisation where there is one.
 SITES: Final = ("z", "proj_in")
@@ -66,7 +75,7 @@ class UnitTable:
     ----------
     sources : where they are read.
     n_layers : decoder layers of the model; some may have no units.
-    policy : what the activity of a routed expert is, see :mod:`synatlas.models.experts`.
+    policy : what the activity of a routed expert is, a key of :data:`POLICIES`.
     """
 
     sources: tuple[Source, ...]
@@ -91,6 +100,7 @@ class UnitTable:
             raise ConfigError(
                 given=f"units {units!r} at site {site!r}",
                 expected=f"units that this model has: {', '.join(has)}",
+                cause=_ABSENT.get(units, ""),
                 remedy="choose among these, or another model",
             )
         order = list(KINDS)
@@ -149,9 +159,22 @@ class UnitTable:
         return tuple(slice(a, b) for a, b in zip((0, *ends), ends, strict=False))
 
 
-def check_names(units: str, site: str) -> None:
-    """Refuse a name of units or of a site that no model has."""
-    for name, value, known in (("units", units, UNITS), ("site", site, SITES)):
+#: Why a model may lack units that it seems to have.
+_ABSENT: Final = MappingProxyType(
+    {
+        "experts": "the model has no experts, it has them in a loop of its own (JetMoE, DBRX), or "
+        "each is a module of its own",
+    }
+)
+
+
+def check_names(units: str, site: str, policy: str = "contribution") -> None:
+    """Refuse a name of units, of a site or of a policy that no model has."""
+    for name, value, known in (
+        ("units", units, UNITS),
+        ("site", site, SITES),
+        ("policy", policy, POLICIES),
+    ):
         if value not in known:
             raise ConfigError(
                 given=f"{name} {value!r}",

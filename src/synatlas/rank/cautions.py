@@ -7,6 +7,7 @@ import numpy as np
 import xarray as xr
 
 from synatlas.decompose.atoms import STATUS
+from synatlas.decompose.windows import LEAST_SAMPLES
 from synatlas.inference import P_UNRESOLVED
 from synatlas.rank.controls import MATCHING_BOUND, NullTests
 from synatlas.rank.profile import MIN_LAYERS
@@ -36,6 +37,7 @@ def cautions(atoms: xr.Dataset, tests: NullTests) -> list[str]:
         _layers(np.unique(atoms["layer"].to_numpy()).size),
         _prompts(atoms.sizes["prompt"]),
         _undefined(atoms["status"].to_numpy()),
+        _routing(json.loads(atoms.attrs.get("routing", "{}"))),
         *_nulls(atoms, tests),
         *_left_out(atoms),
         _without_null(atoms),
@@ -86,6 +88,16 @@ def _undefined(status: np.ndarray) -> str:
         return ""
     parts = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
     return f"{total} of {status.size} pairs are marked in at least one prompt: {parts}."
+
+
+def _routing(counts: dict[str, int]) -> str:
+    if not counts.get("units"):
+        return ""
+    return (
+        f"{counts['never']} of {counts['units']} routed experts are never used, and "
+        f"{counts['seldom']} of their {counts['series']} series are routed at fewer than "
+        f"{LEAST_SAMPLES} steps of past or future of the prompt: these count as constant there."
+    )
 
 
 def _nulls(atoms: xr.Dataset, tests: NullTests) -> list[str]:

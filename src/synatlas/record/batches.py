@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import final
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int8
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
@@ -52,11 +52,15 @@ class Job:
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """Recorded series of all prompts in the user's order, and their tokens."""
+    """Recorded series of all prompts in the user's order, and their tokens.
+
+    `routed` is as in :class:`synatlas.record.replay.Replayed`.
+    """
 
     activity: Float[np.ndarray, "prompt step unit"]
     logprob: Float[np.ndarray, "prompt step"]
     tokens: list[list[int]]
+    routed: Int8[np.ndarray, "prompt step unit"] | None = None
 
 
 def record_batches(job: Job, progress: Progress) -> Result:
@@ -64,6 +68,7 @@ def record_batches(job: Job, progress: Progress) -> Result:
     n_prompts = len(job.prompts)
     activity = np.empty((n_prompts, job.tokens, len(job.units)), dtype=np.float32)
     logprob = np.empty((n_prompts, job.tokens), dtype=np.float32)
+    routed = None
     replies: list[list[int]] = [[] for _ in range(n_prompts)]
     done = 0
     progress("recording", done, n_prompts)
@@ -71,11 +76,12 @@ def record_batches(job: Job, progress: Progress) -> Result:
         arrays = _one_batch(job, batch, chosen)
         activity[chosen] = arrays["activity"]
         logprob[chosen] = arrays["logprob"]
+        routed = _filled(routed, arrays.get("routed"), chosen, activity)
         for i, row, length in zip(chosen, arrays["token"], arrays["n_steps"], strict=True):
             replies[i] = row[:length].tolist()
         done += len(chosen)
         progress("recording", done, n_prompts)
-    return Result(activity=activity, logprob=logprob, tokens=replies)
+    return Result(activity=activity, logprob=logprob, tokens=replies, routed=routed)
 
 
 def generate_batches(job: Job, progress: Progress) -> list[list[int]]:
@@ -110,6 +116,7 @@ def _one_batch(job: Job, batch: int, chosen: Sequence[int]) -> Mapping[str, np.n
         reading = Reading(job.units, job.reduce)
         read = replay_rows(job.model, prompts, replies, steps=job.tokens, reading=reading)
         arrays |= {"activity": read.activity, "logprob": read.logprob}
+        arrays |= {} if read.routed is None else {"routed": read.routed}
     if path is not None:
         save_part(path, arrays)
     return arrays
@@ -133,6 +140,7 @@ def replay_batches(
     steps = steps or max(map(len, after))
     activity = np.empty((len(after), steps, len(reading.units)), dtype=np.float32)
     logprob = np.empty((len(after), steps), dtype=np.float32)
+    routed = None
     done = 0
     for chosen in split(lengths, batch_size or rows_at_once(model, lengths)):
         replayed = replay_rows(
@@ -143,9 +151,22 @@ def replay_batches(
             reading=reading,
         )
         activity[chosen], logprob[chosen] = replayed.activity, replayed.logprob
+        routed = _filled(routed, replayed.routed, chosen, activity)
         done += len(chosen)
         progress("replaying", done, len(after))
-    return Result(activity=activity, logprob=logprob, tokens=[list(a) for a in after])
+    tokens = [list(a) for a in after]
+    return Result(activity=activity, logprob=logprob, tokens=tokens, routed=routed)
+
+
+def _filled(
+    routed: np.ndarray | None, read: np.ndarray | None, chosen: Sequence[int], like: np.ndarray
+) -> np.ndarray | None:
+    """`routed` with the rows of one batch filled in, where the batch has such rows."""
+    if read is None:
+        return routed
+    routed = np.empty(like.shape, dtype=np.int8) if routed is None else routed
+    routed[chosen] = read
+    return routed
 
 
 def split(lengths: Sequence[int], rows: int) -> list[list[int]]:

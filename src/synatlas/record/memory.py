@@ -34,7 +34,9 @@ def rows_at_once(model: LanguageModel, lengths: Sequence[int]) -> int:
     """
     embedding: Any = model.model.get_input_embeddings()  # type: ignore[operator]
     itemsize = torch.finfo(model.dtype).bits // 8
-    cached = sum(2 * len(set(s.kv_groups)) * s.width for s in model.found.sources)
+    cached = sum(
+        2 * len(set(s.kv_groups)) * s.width for s in model.found.sources if s.kind == "head"
+    )
     per_token = (cached + LIVE_TENSORS * embedding.weight.shape[1]) * itemsize
     budget = CPU_BYTES
     if model.device.type == "cuda":

@@ -1,9 +1,10 @@
 """What is read of the units, and how prompts or given tokens are put through for it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, final
 
+from synatlas.models.experts import check_experts
 from synatlas.models.load import LanguageModel
 from synatlas.models.reducers import REDUCERS, Reducers
 from synatlas.models.units import UnitTable, check_names
@@ -40,7 +41,13 @@ class Options:
     def config(self) -> dict[str, object]:
         """Part of a fingerprint; a direction is there by its digest."""
         given = {} if self.directions is None else {"direction": self.directions.digest()}
+        given |= {} if self.policy is None else {"policy": self.policy}
         return {"units": self.units, "site": self.site, "reduce": self.reduce, **given}
+
+    @property
+    def policy(self) -> str | None:
+        """What the activity of a routed expert is; None where no unit is an expert."""
+        return self.table.policy if self.table.has_experts else None
 
     @property
     def signed(self) -> bool:
@@ -54,18 +61,19 @@ class Options:
         return REDUCERS[self.reduce] if self.directions is None else projecting(self.directions)
 
 
-def check_options(units: str, site: str, reduce: str, *, has_direction: bool) -> None:
+def check_options(units: str, site: str, reduce: str, policy: str, *, has_direction: bool) -> None:
     """Refuse what no model could make right."""
-    check_names(units, site)
+    check_names(units, site, policy)
     check_reduction(reduce, has_direction=has_direction)
 
 
 def options_for(
-    model: LanguageModel, *, units: str, site: str, reduce: str, direction: Any
+    model: LanguageModel, *, units: str, site: str, reduce: str, direction: Any, policy: str
 ) -> Options:
-    """Options of this model's units, the direction checked against them."""
-    check_options(units, site, reduce, has_direction=direction is not None)
-    table = model.found.select(units, site)
+    """Options of this model's units, the direction and the policy checked against them."""
+    check_options(units, site, reduce, policy, has_direction=direction is not None)
+    table = replace(model.found.select(units, site), policy=policy)
+    check_experts(table, reduce=reduce)
     directions = None if direction is None else as_directions(direction, table)
     return Options(units=units, site=site, table=table, reduce=reduce, directions=directions)
 

@@ -33,7 +33,7 @@ from synatlas.record.reading import (
     read_rows,
 )
 from synatlas.record.recording import RECORDING, Labels, assemble
-from synatlas.record.replay import SELF_TEST_TOKENS, Reading, live_replay_error
+from synatlas.record.replay import SELF_TEST_TOKENS, Agreement, Reading, live_against_replay
 from synatlas.record.styles import render, storable, style_name
 from synatlas.record.threads import fitting_threads
 from synatlas.tasks.prompts import Prompts
@@ -51,6 +51,7 @@ def record(
     site: str = "z",
     reduce: str = "norm",
     direction: Any = None,
+    policy: str = "contribution",
     prompt_style: str = "auto",
     system: str = "",
     stop_at_eos: bool = False,
@@ -70,7 +71,8 @@ def record(
     model : a loaded model, or the name of one.
     prompts : prompts, or texts; the built-in battery where None.
     tokens : tokens of each reply, at least 8.
-    units : what is recorded: ``heads``, the query heads of attention.
+    units : what is recorded: ``heads``, the query heads of attention; ``experts``, the experts of
+        every layer that has a router, and the experts that all tokens pass there.
     site : where: ``z``, a head's output before anything else; ``proj_in``, what the output
         projection reads of it, after a gate or a normalisation where the model has one.
     reduce : how its vector becomes a number, in float32: ``norm``, the L2 norm; ``mean``, over its
@@ -80,6 +82,11 @@ def record(
         of every unit. The directions are stored with the recording.
     direction : for ``projection``: (unit, width) in the units' order, or (width,) for all alike;
         brought to length 1.
+    policy : activity of routed experts: ``contribution``, the norm of the output times its weight,
+        0 where the router passes the expert by; ``unweighted``, of the output itself, 0 there too;
+        ``dense``, of every expert at every token, which costs as many times more as there are
+        experts for each that is chosen. A shared expert's output is multiplied by its gate,
+        where it has one, for ``contribution`` alone.
     prompt_style : ``chat``, ``question``, ``raw``, or ``auto``: chat where the tokenizer has a
         template, else question.
     system : system prompt, before every prompt; styles chat and question take one.
@@ -111,11 +118,13 @@ def record(
     ----------
     .. [1] Jolliffe (2002), Principal Component Analysis, Springer, doi:10.1007/b98835.
     """
-    check_options(units, site, reduce, has_direction=direction is not None)
+    check_options(units, site, reduce, policy, has_direction=direction is not None)
     check_tokens(tokens)
     asked = as_prompts(prompts)
     model = load(model) if isinstance(model, str) else model
-    options = options_for(model, units=units, site=site, reduce=reduce, direction=direction)
+    options = options_for(
+        model, units=units, site=site, reduce=reduce, direction=direction, policy=policy
+    )
     style = style_name(prompt_style, model.tokenizer)
     rendered = rendered_prompts(model, asked, style, system, tokens)
     fingerprint = record_fingerprint(
@@ -126,6 +135,7 @@ def record(
         site=site,
         reduce=reduce,
         direction=direction,
+        policy=policy,
         prompt_style=style,
         system=system,
         stop_at_eos=stop_at_eos,
@@ -150,18 +160,19 @@ def record(
 
     with fitting_threads(model):
         read = with_fewer_rows(attempt, job.rows, progress)
-        error = _self_test(model, ids, read.reading, signed=options.signed)
+        agreement = _self_test(model, ids, read.reading, signed=options.signed)
     result = read.result
     return assemble(
         activity=result.activity,
         logprob=result.logprob,
+        routed=result.routed,
         tokens=result.tokens,
         prompt_tokens=ids,
         labels=_labels(model, asked, [r.text for r in rendered], result.tokens),
         units=options.table,
         directions=read.directions,
         attrs={
-            **_attrs(model, options, error),
+            **_attrs(model, options, agreement),
             "alignment": "producing",
             "prompt_style": style,
             "end_of_sequence": "kept" if stop_at_eos else "suppressed",
@@ -180,6 +191,7 @@ def record_fingerprint(
     site: str = "z",
     reduce: str = "norm",
     direction: Any = None,
+    policy: str = "contribution",
     prompt_style: str = "auto",
     system: str = "",
     stop_at_eos: bool = False,
@@ -191,7 +203,7 @@ def record_fingerprint(
         version=RECORDING.version,
         config={
             **options_for(
-                model, units=units, site=site, reduce=reduce, direction=direction
+                model, units=units, site=site, reduce=reduce, direction=direction, policy=policy
             ).config(),
             "model_revision": model.revision,
             "dtype": str(model.dtype),
@@ -228,6 +240,7 @@ def replay(
     site: str = "z",
     reduce: str = "norm",
     direction: Any = None,
+    policy: str = "contribution",
     batch_size: int | None = None,
     progress: Progress = silent,
 ) -> xr.Dataset:
@@ -241,7 +254,7 @@ def replay(
         The series covers the rest, as in :func:`record`. 0 means a document: the series covers
         all positions, and sample t is taken at the position of token t.
     prompts : ids, texts and categories of the rows; plain numbers where None.
-    units, site, reduce, direction : as in :func:`record`.
+    units, site, reduce, direction, policy : as in :func:`record`.
     batch_size : rows at once; chosen by memory where None.
     progress : told how many rows are done.
 
@@ -258,9 +271,11 @@ def replay(
         longer than the model's context, or has a token that the model does not know; documents
         and prompts with replies are mixed.
     """
-    check_options(units, site, reduce, has_direction=direction is not None)
+    check_options(units, site, reduce, policy, has_direction=direction is not None)
     model = load(model) if isinstance(model, str) else model
-    options = options_for(model, units=units, site=site, reduce=reduce, direction=direction)
+    options = options_for(
+        model, units=units, site=site, reduce=reduce, direction=direction, policy=policy
+    )
     rows = [[int(token) for token in row] for row in token_ids]
     lengths = as_prompt_lengths(rows, prompt_lengths)
     check_rows(model, rows, lengths)
@@ -275,18 +290,19 @@ def replay(
             rows_at_first,
             progress,
         )
-        error = _self_test(model, rows, read.reading, signed=options.signed)
+        agreement = _self_test(model, rows, read.reading, signed=options.signed)
     result = read.result
     return assemble(
         activity=result.activity,
         logprob=result.logprob,
+        routed=result.routed,
         tokens=after,
         prompt_tokens=before,
         labels=_labels(model, asked, [storable(str(text)) for text in decoded], after),
         units=options.table,
         directions=read.directions,
         attrs={
-            **_attrs(model, options, error),
+            **_attrs(model, options, agreement),
             "alignment": "producing" if lengths[0] else "document",
             "prompt_style": "given",
             "end_of_sequence": "given",
@@ -308,14 +324,14 @@ def replay(
 
 def _self_test(
     model: LanguageModel, rows: Sequence[Sequence[int]], reading: Reading, *, signed: bool
-) -> float:
+) -> Agreement:
     room = (model.context_length or SELF_TEST_TOKENS + max(SELF_TEST_PROMPTS)) - SELF_TEST_TOKENS
     first, second = (max(1, min(most, room)) for most in SELF_TEST_PROMPTS)
     shortened = [rows[0][:first], rows[-1][:second]]
-    return live_replay_error(model, shortened, reading=reading, signed=signed)
+    return live_against_replay(model, shortened, reading=reading, signed=signed)
 
 
-def _attrs(model: LanguageModel, options: Options, error: float) -> dict[str, object]:
+def _attrs(model: LanguageModel, options: Options, agreement: Agreement) -> dict[str, object]:
     return {
         "model": model.name,
         "model_revision": model.revision,
@@ -323,8 +339,10 @@ def _attrs(model: LanguageModel, options: Options, error: float) -> dict[str, ob
         "site": options.site,
         "reduce": options.reduce,
         **({} if options.directions is None else {"direction_digest": options.directions.digest()}),
+        **({} if options.policy is None else {"policy": options.policy}),
         "dtype": str(model.dtype).removeprefix("torch."),
-        "live_replay_error": error,
+        "live_replay_error": agreement.error,
+        **({} if agreement.rerouted is None else {"rerouted": agreement.rerouted}),
     }
 
 

@@ -6,7 +6,7 @@ from typing import Any, final
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Int8
 
 from synatlas.artifact import Schema, Variable, finish
 from synatlas.models.units import UnitTable
@@ -48,6 +48,14 @@ RECORDING = Schema(
             dtype="i4",
             units="1",
             long_name="prompt token id, -1 where there is none",
+        ),
+        "routed": Variable(
+            dims=("prompt", "step", "unit"),
+            dtype="i1",
+            units="1",
+            long_name="whether the unit was computed for the token",
+            required=False,
+            flags={-1: "no_step", 0: "passed_by", 1: "computed"},
         ),
         "n_steps": Variable(
             dims=("prompt",),
@@ -97,6 +105,8 @@ RECORDING = Schema(
     # model: name as given; model_revision: commit or content hash; n_layers: decoder layers.
     # alignment: "producing", or "document" where sample t is taken at the position of token t.
     # live_replay_error: greatest relative difference of activities, live against replayed.
+    # policy: what the activity of a routed expert is, and rerouted: the share of choices of experts
+    # that differ, live against replayed; both where some unit is an expert.
     # non_finite_series: series (prompt, unit) with a value that is not finite before n_steps.
     attrs=(
         "model",
@@ -137,6 +147,7 @@ def assemble(
     *,
     activity: Float[np.ndarray, "prompt step unit"],
     logprob: Float[np.ndarray, "prompt step"],
+    routed: Int8[np.ndarray, "prompt step unit"] | None,
     tokens: Sequence[Sequence[int]],
     prompt_tokens: Sequence[Sequence[int]],
     labels: Labels,
@@ -151,6 +162,8 @@ def assemble(
     ----------
     activity : NaN from a prompt's last step on.
     logprob : of each token, in nats; likewise.
+    routed : whether each unit was computed, -1 from a prompt's last step on; None where no unit
+        is routed.
     tokens : recorded tokens of each prompt.
     prompt_tokens : tokens before them.
     labels : texts; they must be free of NUL and lone surrogates.
@@ -171,6 +184,7 @@ def assemble(
             "prompt_token": (("prompt", "position"), _filled(prompt_tokens, 1)),
             "n_steps": (("prompt",), n_steps),
             **_directions(directions),
+            **({} if routed is None else {"routed": (("prompt", "step", "unit"), routed)}),
         },
         coords={
             "prompt": (("prompt",), _text(labels.ids)),

@@ -6,12 +6,12 @@ from typing import Any, Final, NamedTuple, final
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int, Int8
 from torch import Tensor
 
 from synatlas.models.load import LanguageModel
 from synatlas.models.reducers import Reducers
-from synatlas.models.taps import capture, head_at
+from synatlas.models.taps import Capture, capture, head_at
 from synatlas.models.units import UnitTable
 from synatlas.record.generate import greedy
 
@@ -35,11 +35,13 @@ class Replayed:
     """What one pass gave.
 
     `activity` is (row, step, unit), NaN after a row's last step; `logprob` (row, step) in nats,
-    NaN there and where nothing precedes the token.
+    NaN there and where nothing precedes the token. `routed` is 1 where the unit was computed for
+    the token, 0 where a router passed it by, -1 after a row's last step; None without routed units.
     """
 
     activity: Float[np.ndarray, "row step unit"]
     logprob: Float[np.ndarray, "row step"]
+    routed: Int8[np.ndarray, "row step unit"] | None = None
 
 
 def replay_rows(
@@ -76,7 +78,13 @@ def replay_rows(
     return Replayed(
         activity=np.concatenate([p.activity for p in pieces]),
         logprob=np.concatenate([p.logprob for p in pieces]),
+        routed=_joined([p.routed for p in pieces]),
     )
+
+
+def _joined(pieces: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    there = [piece for piece in pieces if piece is not None]
+    return np.concatenate(there) if there else None
 
 
 def _pass(
@@ -104,13 +112,17 @@ def _pass(
     ):
         logits = network(input_ids=ids, attention_mask=mask, use_cache=False).logits
     activity = taken.units().float().cpu().numpy()
+    chosen = taken.routed()
+    routed = None if chosen is None else chosen.to(torch.int8).cpu().numpy()
     logprob = _logprob(logits, _padded(replies, steps).to(device)).cpu().numpy()
     for row, (prompt, reply) in enumerate(zip(prompts, replies, strict=True)):
         activity[row, len(reply) :] = np.nan
         logprob[row, len(reply) :] = np.nan
+        if routed is not None:
+            routed[row, len(reply) :] = -1
         if not prompt:
             logprob[row, 0] = np.nan
-    return Replayed(activity=activity, logprob=logprob)
+    return Replayed(activity=activity, logprob=logprob, routed=routed)
 
 
 def _padded(replies: Sequence[Sequence[int]], steps: int) -> Int[Tensor, "row step"]:
@@ -126,16 +138,30 @@ def _logprob(
     return chosen - logits.logsumexp(-1)
 
 
-def live_replay_error(
+class Agreement(NamedTuple):
+    """How far what is read while generating and what is replayed agree.
+
+    `error` is the greatest relative difference of activities that were routed alike; `rerouted` the
+    share of an expert's choices that are made while generating and not in the replay, None where
+    no unit is routed.
+    """
+
+    error: float
+    rerouted: float | None
+
+
+def live_against_replay(
     model: LanguageModel,
     prompts: Sequence[Sequence[int]],
     *,
     reading: Reading,
     signed: bool = False,
-) -> float:
-    """Greatest relative difference of activities, read while generating and replayed.
+) -> Agreement:
+    """Compare activities, read while generating and replayed.
 
-    Two prompts of different length are continued by :data:`SELF_TEST_TOKENS` tokens.
+    Two prompts of different length are continued by :data:`SELF_TEST_TOKENS` tokens. The error is
+    max over samples of |live - replayed| / |replayed|: about 1e-6 in float32, and larger where the
+    architecture or the dtype makes cached generation differ from a plain pass.
 
     Parameters
     ----------
@@ -143,20 +169,28 @@ def live_replay_error(
     prompts : two prompts' token ids.
     reading : what is read of the model.
     signed : whether it may cross 0; the size is then the root mean square of the unit's series.
-
-    Returns
-    -------
-    float
-        max over samples of |live - replayed| / |replayed|, or that size; about 1e-6 in float32,
-        and larger where the architecture or the dtype makes cached generation differ from a
-        plain pass.
     """
     with capture(model.model, reading.units, reduce=reading.reduce) as taken:
         replies = greedy(model, prompts, tokens=SELF_TEST_TOKENS, stop_at_eos=False)
-    live = torch.stack([taken.units(i)[:, -1] for i in range(SELF_TEST_TOKENS)], dim=1)
-    again = replay_rows(model, prompts, replies, steps=SELF_TEST_TOKENS, reading=reading).activity
-    difference = np.abs(live.float().cpu().numpy() - again)
-    scale = np.abs(again)
+    steps = range(SELF_TEST_TOKENS)
+    live = torch.stack([taken.units(i)[:, -1] for i in steps], dim=1).float().cpu().numpy()
+    again = replay_rows(model, prompts, replies, steps=SELF_TEST_TOKENS, reading=reading)
+    scale = np.abs(again.activity)
     if signed:
-        scale[:] = np.sqrt(np.mean(again.astype(np.float64) ** 2, axis=1, keepdims=True))
-    return float(np.max(np.divide(difference, scale, out=difference, where=scale > 0)))
+        square = again.activity.astype(np.float64) ** 2
+        scale[:] = np.sqrt(np.mean(square, axis=1, keepdims=True))
+    difference = np.abs(live - again.activity)
+    rerouted = None
+    if again.routed is not None:
+        then = torch.stack([_routed(taken, i)[:, -1] for i in steps], dim=1).cpu().numpy()
+        lost = then & (again.routed == 0)
+        difference[then != (again.routed == 1)] = 0.0
+        rerouted = float(lost.sum() / max(1, then.sum()))
+    error = np.divide(difference, scale, out=difference, where=scale > 0).max()
+    return Agreement(float(error), rerouted)
+
+
+def _routed(taken: Capture, which: int) -> Bool[Tensor, "row position unit"]:
+    routed = taken.routed(which)
+    assert routed is not None
+    return routed
