@@ -27,6 +27,14 @@ _GROUPED = _IDS | {
 _SQUARE = {name: value for name, value in _GROUPED.items() if name != "head_dim"}
 _GPT = _IDS | {"n_embd": 48, "n_layer": 2, "n_head": 4, "n_positions": 128}
 _MOE = {"num_experts": 4, "num_local_experts": 4, "num_experts_per_tok": 2}
+#: Experts narrower than the dense layers, and one that every token passes.
+_SHARED = _MOE | {
+    "n_routed_experts": 4,
+    "moe_intermediate_size": 16,
+    "n_shared_experts": 1,
+    "n_group": 1,
+    "topk_group": 1,
+}
 
 #: Families whose configurations have the same names.
 _LLAMA_LIKE = (
@@ -71,8 +79,35 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "qk_nope_head_dim": 10,
         "v_head_dim": 14,
         "head_dim": 8,
-        "first_k_dense_replace": 2,
+    }
+    | _SHARED
+    | {"n_shared_experts": 2, "first_k_dense_replace": 1, "topk_method": "greedy"},
+    "olmoe": _SQUARE | _MOE,
+    "granitemoe": _SQUARE | _MOE,
+    "granitemoeshared": _SQUARE | _MOE | {"shared_intermediate_size": 24},
+    "qwen2_moe": _SQUARE | _SHARED | {"shared_expert_intermediate_size": 24},
+    "glm4_moe": _GROUPED | _SHARED | {"first_k_dense_replace": 1},
+    "ernie4_5_moe": _SQUARE | _SHARED | {"moe_num_experts": 4, "moe_k": 2},
+    "nemotron_h": _GROUPED
+    | _SHARED
+    | {
+        "layers_block_type": ["attention", "moe"],
+        "moe_shared_expert_intermediate_size": 24,
+        "moe_latent_size": None,
     },
+    "gemma4_text": _GROUPED
+    | {
+        "enable_moe_block": True,
+        "num_experts": 4,
+        "top_k_experts": 2,
+        "moe_intermediate_size": 16,
+        "global_head_dim": 20,
+        "vocab_size_per_layer_input": 258,
+        "hidden_size_per_layer_input": 8,
+        "num_kv_shared_layers": 0,
+    },
+    "llama4_text": _GROUPED | _MOE | {"intermediate_size_mlp": 32, "interleave_moe_layer_step": 1},
+    "jetmoe": _SQUARE | _MOE | {"kv_channels": 12, "num_key_value_heads": 2},
     "qwen3_next": _GROUPED
     | {
         "layer_types": ["full_attention", "full_attention"],

@@ -181,7 +181,9 @@ def test_begin_comes_after_the_checks_and_progress_counts(model: LanguageModel) 
     ("options", "told"),
     [
         ({"tokens": 7}, "at least 8"),
-        ({"units": "experts"}, "one of heads"),
+        ({"units": "neurons"}, "one of heads, experts"),
+        ({"units": "experts"}, "in a loop of its own"),
+        ({"policy": "sparse"}, "one of contribution, unweighted, dense"),
         ({"site": "resid"}, "one of z"),
         ({"reduce": "identity"}, "one of norm"),
         ({"prompt_style": "story"}, "one of auto"),

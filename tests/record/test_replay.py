@@ -11,7 +11,7 @@ from reference import attention
 from synatlas.models.load import LanguageModel
 from synatlas.models.reducers import REDUCERS
 from synatlas.record.generate import greedy
-from synatlas.record.replay import Reading, live_replay_error, replay_rows
+from synatlas.record.replay import Reading, live_against_replay, replay_rows
 from tiny_models import TinyModel
 
 #: The package has a function of the same name, which hides the module from attribute access.
@@ -56,7 +56,7 @@ def test_norms_are_those_computed_by_hand(name: str, tiny_model: TinyModel) -> N
 @pytest.mark.parametrize("name", FAMILIES)
 def test_live_capture_equals_replay(name: str, tiny_model: TinyModel) -> None:
     model = tiny_model(name)
-    assert live_replay_error(model, PROMPTS, reading=norms(model)) <= 1e-5
+    assert live_against_replay(model, PROMPTS, reading=norms(model)).error <= 1e-5
 
 
 def test_live_replay_error_sees_an_error(
@@ -70,7 +70,7 @@ def test_live_replay_error_sees_an_error(
         return REPLIES
 
     monkeypatch.setattr(replay_module, "greedy", others)
-    assert live_replay_error(model, PROMPTS, reading=norms(model)) > 1e-2
+    assert live_against_replay(model, PROMPTS, reading=norms(model)).error > 1e-2
 
 
 @pytest.mark.parametrize("name", FAMILIES)
