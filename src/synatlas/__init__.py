@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from synatlas.decompose.triplets import o_information as o_information
     from synatlas.models.adopt import adopt as adopt
     from synatlas.models.load import load as load
+    from synatlas.planning import detectable_excess as detectable_excess
     from synatlas.rank.rank import rank as rank
     from synatlas.rank.score import rank_units as rank_units
     from synatlas.rank.topology import topology as topology
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 #: Public name -> where it is defined, in the order of the journey.
 _PUBLIC = {
+    "detectable_excess": "synatlas.planning:detectable_excess",
     "load": "synatlas.models.load:load",
     "adopt": "synatlas.models.adopt:adopt",
     "record": "synatlas.record.record:record",

@@ -1,20 +1,17 @@
 """The command line: parse, call, print."""
 
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Final
 
 from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
 
+from synatlas.bars import bars
 from synatlas.config import MapConfig
 from synatlas.errors import InputError
-from synatlas.progress import Progress
 
 if TYPE_CHECKING:
     from synatlas.run import Run
@@ -48,7 +45,7 @@ def map(config: Settings = MapConfig()) -> None:  # noqa: B008 - frozen
     from synatlas.run import advance
 
     started = monotonic()
-    with _bars() as progress:
+    with bars() as progress:
         run = advance(config, progress=progress)
     _summary(run, monotonic() - started)
 
@@ -62,7 +59,7 @@ def record(config: Settings = MapConfig()) -> None:  # noqa: B008 - frozen
     from synatlas.run import advance
 
     started = monotonic()
-    with _bars() as progress:
+    with bars() as progress:
         run = advance(config, until="recording", progress=progress)
     _summary(run, monotonic() - started)
 
@@ -113,7 +110,7 @@ def _resume(folder: Path, until: str, *, redo: bool) -> None:
     from synatlas.run import resume
 
     started = monotonic()
-    with _bars() as progress:
+    with bars() as progress:
         run = resume(folder, until=until, redo=redo, progress=progress)
     _summary(run, monotonic() - started)
 
@@ -129,45 +126,38 @@ def models(*, check: str = "") -> None:
     """
     from synatlas import catalogue
 
-    for line in catalogue.checked(check) if check else catalogue.listed():
-        Console().print(line, markup=False, highlight=False)
+    _print(catalogue.checked(check) if check else catalogue.listed())
 
 
-@contextmanager
-def _bars() -> Iterator[Progress]:
-    """A progress bar per part of the work on a terminal, with the time left; else a line each."""
-    stderr = Console(stderr=True)
-    if not stderr.is_terminal:
-        told = set()
+@app.command
+def plan(*, prompts: int, steps: int, units: int, memory: float = 0.5) -> None:
+    """Print the least excess of synergy over its null that a recording would show.
 
-        def tell(what: str, done: int, total: int) -> None:
-            if what not in told:
-                told.add(what)
-                stderr.print(f"{what}: {total}", markup=False, highlight=False)
+    Parameters
+    ----------
+    prompts
+        Prompts to be recorded.
+    steps
+        Tokens of each.
+    units
+        Heads of the model.
+    memory
+        Correlation of a unit's activity with itself one token later.
+    """
+    from synatlas.planning import detectable_excess
+    from synatlas.summary import plan_lines
 
-        yield tell
-        return
-    columns = (
-        TextColumn("{task.description:<28}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Bars(*columns, console=stderr, transient=True) as bars:
-        tasks = {}
-
-        def advance(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what)
-            bars.update(tasks[what], completed=done, total=total)
-
-        yield advance
+    _print(plan_lines(detectable_excess(prompts=prompts, steps=steps, units=units, memory=memory)))
 
 
 def _summary(run: "Run", seconds: float) -> None:
     from synatlas.summary import lines
 
-    for line in lines(run, seconds):
+    _print(lines(run, seconds))
+
+
+def _print(lines: Iterable[str]) -> None:
+    for line in lines:
         Console(soft_wrap=True).print(line, markup=False, highlight=False)
 
 

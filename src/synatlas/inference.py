@@ -138,6 +138,15 @@ def surrogate_test(
     return SurrogateTest(excess, scale, z, greater, less, P_UNRESOLVED)
 
 
+def standard_errors(tail: float, power: float, freedom: int) -> float:
+    """Standard errors that an effect needs to be called at `tail`, one-sided, with `power`.
+
+    ``t[1 - tail] + t[power]`` of Student's t, for an effect that shifts an estimate and leaves its
+    spread as it is.
+    """
+    return float(stats.t.isf(tail, freedom) + stats.t.ppf(power, freedom))
+
+
 def student_holds(draws: Float[np.ndarray, "surrogate unit"]) -> bool:
     """Whether surrogates, each referred to the others of its unit, follow Student's t.
 

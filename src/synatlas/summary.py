@@ -34,6 +34,22 @@ def lines(run: Run, seconds: float) -> Iterator[str]:
         yield f"report: {run.report.resolve()}"
 
 
+def plan_lines(plan: xr.Dataset) -> Iterator[str]:
+    """What a recording of the planned size would show, in a small table."""
+    attrs = plan.attrs
+    yield (
+        f"{attrs['prompts']} prompts x {attrs['steps']} steps, {attrs['units']} units, memory "
+        f"{attrs['memory'][0]:g}, null {attrs['null_used']} with {attrs['surrogates']} surrogates"
+    )
+    yield f"Synergy of independent units: {float(plan['null_mean'][0]):.3g} nat"
+    yield f"Least excess found with {attrs['power']:.0%} power at level {attrs['alpha']:g}:"
+    calls = {"pair": "one pair, two-sided", "unit": f"one of {attrs['units']} units, above"}
+    for level, call in calls.items():
+        at = plan.sel(level=level)
+        yield f"  {call:<24}{float(at['detectable']):>10.2g} nat {float(at['share']):>8.1%} of it"
+    yield attrs["explanation"]
+
+
 def _statuses(atoms: xr.Dataset) -> str:
     status = atoms["status"]
     meanings = status.attrs["flag_meanings"].split()

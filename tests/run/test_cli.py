@@ -18,7 +18,9 @@ def test_an_interruption_says_how_to_go_on(
     assert "same command resumes" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["map", "record", "decompose", "rank", "report", "models"])
+@pytest.mark.parametrize(
+    "command", ["map", "record", "decompose", "rank", "report", "models", "plan"]
+)
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, "--help"]) == 0
     told = capsys.readouterr().out

@@ -15,6 +15,7 @@ from synatlas.inference import (
     P_UNRESOLVED,
     SurrogateTest,
     adjusted_p,
+    standard_errors,
     surrogate_test,
 )
 from synatlas.rank.unit_scores import grid_score, oriented
@@ -144,8 +145,7 @@ def minimum_detectable(test: SurrogateTest, k: int) -> float:
     scale = test.scale[np.isfinite(test.scale)]
     if test.method == P_UNRESOLVED or scale.size == 0:
         return math.nan
-    needed = stats.t.isf(FDR_LEVEL / scale.size, k - 1) + stats.t.ppf(POWER, k - 1)
-    return float(needed * np.median(scale))
+    return standard_errors(FDR_LEVEL / scale.size, POWER, k - 1) * float(np.median(scale))
 
 
 def noise_q(
