@@ -3,12 +3,13 @@
 import math
 from collections.abc import Sequence
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 import numpy as np
 import xarray as xr
 from jaxtyping import Float
 from scipy import stats
+from scipy.optimize import brentq
 
 from synatlas.decompose.blas import one_blas_thread
 from synatlas.decompose.engine import choose_engine
@@ -17,6 +18,7 @@ from synatlas.decompose.groups import group_by_length
 from synatlas.decompose.nulls import INDEPENDENCE, NULLS, independence, prepare
 from synatlas.decompose.options import check_lag, check_null, choose
 from synatlas.decompose.pipeline import default_surrogates
+from synatlas.decompose.rearrange import STRATUM, by_memory, exchange
 from synatlas.decompose.series import phiid
 from synatlas.decompose.unit_nulls import null_rows
 from synatlas.errors import ConfigError
@@ -36,7 +38,10 @@ DRAWN: Final = (
 LEVELS: Final = ("pair", "unit")
 
 #: Values of `status`.
-STATUS: Final = MappingProxyType({0: "ok", 1: "unresolved"})
+OK: Final = 0
+UNRESOLVED: Final = 1
+UNREACHABLE: Final = 2
+STATUS: Final = MappingProxyType({OK: "ok", UNRESOLVED: "unresolved", UNREACHABLE: "unreachable"})
 
 #: What is simulated at most. More prompts and units enter by the square root of their number, as
 #: independent ones do (docs/validity.md); of prompts longer than `LONG` steps, fewer.
@@ -46,6 +51,9 @@ LONG: Final = 400
 
 #: Prompts that are simulated at least, in several data sets where one is planned with fewer.
 LEAST_PROMPTS: Final = 10
+
+#: Excess in standard deviations of the null beyond which none is called detectable.
+LARGEST: Final = 1000.0
 
 
 class _Plan(NamedTuple):
@@ -98,12 +106,15 @@ def detectable_excess(
     .. math:: \mathtt{minimum\_detectable} = (t_{1-\tau} + t_{power}) S,
 
     Student's t with K - 1 degrees of freedom, is the number of the atlas
-    (``null_minimum_detectable``): it holds for an effect that leaves the spread as it is. Excess
-    is of second order in correlations, and what is squared spreads more the larger it is: of a
-    noncentral chi-square, with an excess e, the variance is that of the null times
-    1 + 2 e / (s √(n/2)), n = prompts x partners. ``detectable`` is the e that solves
+    (``null_minimum_detectable``): it holds for an effect that leaves all spreads as they are.
+    Coupling widens two. Excess is of second order in correlations: of a noncentral chi-square
+    with excess e and n degrees of freedom, n = prompts x partners, the variance is that of the
+    null times 1 + 2 √2 e / (s √n). And an exchange of prompts leaves about one prompt of each set
+    in its place, now more, now fewer, by which surrogates of coupled series differ by κ e;
+    κ = √(sets) / (prompts - sets), 0 for nulls that exchange none. ``detectable`` solves
 
-    .. math:: e = t_{1-\tau} S + t_{power} S \sqrt{1 + 2 \sqrt 2\, e / (s \sqrt n)}.
+    .. math:: e = t_{1-\tau} S \sqrt{1 + κ^2 e^2 / s^2} +
+              t_{power} S \sqrt{1 + 2 \sqrt 2\, e / (s \sqrt n)}.
 
     Parameters
     ----------
@@ -140,8 +151,9 @@ def detectable_excess(
         series, which under MMI is not 0), ``minimum_detectable`` and ``detectable``, medians over
         pairs or units; ``share`` is detectable / null_mean. ``status`` is 1 where so many
         surrogates resolve no p that low, or their distribution is not that of Student's t, as
-        :func:`synatlas.rank` would find: both are NaN then, and the attribute ``explanation``
-        says why. All settings are attributes; ``null_used`` is the null.
+        :func:`synatlas.rank` would find, and both are NaN; 2 where no excess solves the equation,
+        and ``detectable`` is NaN. The attribute ``explanation`` says why. All settings are
+        attributes; ``null_used`` is the null.
 
     Raises
     ------
@@ -287,44 +299,70 @@ def _unit_draws(
 
 
 def _dataset(plan: _Plan, found: _Found, null: str) -> xr.Dataset:
-    tail = np.array([plan.alpha / 2, plan.alpha / plan.units])
-    said = (_pair_unresolved(plan), _unit_unresolved(plan, found.unit_draws))
-    resolved = np.array([not why for why in said])
-    pooled = (plan.prompts, plan.prompts * (plan.units - 1))
-    least = np.array([_shift(sd, t, plan) for sd, t in zip(found.sd, tail, strict=True)])
-    coupled = np.array(
-        [_coupled(sd, t, n, plan) for sd, t, n in zip(found.sd, tail, pooled, strict=True)]
-    )
-    nat = {"units": "nat"}
-    named = {
-        "null_sd": (found.sd, "standard deviation of the null"),
-        "null_mean": (np.full(2, found.mean), "atom of independent series"),
-        "minimum_detectable": (
-            np.where(resolved, least, np.nan),
-            "excess that is called, its spread that of the null",
+    partners = plan.units - 1
+    levels = (
+        _call(found.sd[0], plan.alpha / 2, plan.prompts, _pair_unresolved(plan), plan),
+        _call(
+            found.sd[1],
+            plan.alpha / plan.units,
+            plan.prompts * partners,
+            _unit_unresolved(plan, found.unit_draws),
+            plan,
         ),
-        "detectable": (
-            np.where(resolved, coupled, np.nan),
-            "excess that is called, its spread that of coupled series",
-        ),
-    }
-    out = xr.Dataset(
-        {k: ("level", v, {"long_name": name, **nat}) for k, (v, name) in named.items()},
-        coords={"level": list(LEVELS)},
     )
+    out = xr.Dataset(coords={"level": list(LEVELS)})
+    for name, meaning in _MEANING.items():
+        values = [getattr(level, name) for level in levels]
+        out[name] = ("level", values, {"long_name": meaning, "units": "nat"})
+    out["null_mean"] = ("level", [found.mean] * 2, {"long_name": _OF_NULL, "units": "nat"})
     out["share"] = out["detectable"] / out["null_mean"]
     out["share"].attrs = {"long_name": "detectable excess beside the null's mean", "units": "1"}
-    out["status"] = ("level", (~resolved).astype(np.int8))
+    codes = np.array(sorted(STATUS), dtype=np.int8)
+    out["status"] = ("level", np.array([level.status for level in levels], dtype=np.int8))
     out["status"].attrs = {
         "long_name": "whether the call can be made",
         "units": "1",
-        "flag_values": np.array(sorted(STATUS), dtype=np.int8),
-        "flag_meanings": " ".join(STATUS[code] for code in sorted(STATUS)),
+        "flag_values": codes,
+        "flag_meanings": " ".join(STATUS[code] for code in codes),
     }
+    said = list(dict.fromkeys(level.said for level in levels if level.said))
     settings = {**plan._asdict(), "memory": list(plan.memory), "null": null}
-    explanation = " ".join(filter(None, said)) or "Both calls can be made."
-    out.attrs = {**settings, "null_used": plan.null, "explanation": explanation}
-    return out
+    explanation = " ".join(said) or "Both calls can be made."
+    return out.assign_attrs(**settings, null_used=plan.null, explanation=explanation)
+
+
+class _Call(NamedTuple):
+    """What one level needs to be called, and what is in the way."""
+
+    null_sd: float
+    minimum_detectable: float
+    detectable: float
+    status: int
+    said: str
+
+
+_OF_NULL: Final = "atom of independent series"
+
+_MEANING: Final = MappingProxyType(
+    {
+        "null_sd": "standard deviation of the null",
+        "minimum_detectable": "excess that is called if all spreads stay those of the null",
+        "detectable": "excess that is called with the spreads of coupled series",
+    }
+)
+
+
+def _call(sd: float, tail: float, pooled: int, unresolved: str, plan: _Plan) -> _Call:
+    if unresolved:
+        return _Call(sd, math.nan, math.nan, UNRESOLVED, unresolved)
+    least, most = _shift(sd, tail, plan), _coupled(sd, tail, pooled, plan)
+    if math.isfinite(most):
+        return _Call(sd, least, most, OK, "")
+    why = (
+        f"No excess is large enough: an exchange of {plan.prompts} prompts leaves so many in "
+        "their place that surrogates spread with it. Take more prompts."
+    )
+    return _Call(sd, least, math.nan, UNREACHABLE, why)
 
 
 def _shift(sd: float, tail: float, plan: _Plan) -> float:
@@ -333,13 +371,27 @@ def _shift(sd: float, tail: float, plan: _Plan) -> float:
 
 
 def _coupled(sd: float, tail: float, pooled: int, plan: _Plan) -> float:
-    """The excess e = a + b sqrt(1 + h e) of `detectable`, all in units of the null's spread."""
+    """The excess that solves the equation of `detectable`; NaN where none does."""
     wide = math.sqrt(1 + 1 / plan.surrogates)
     a = wide * float(stats.t.isf(tail, plan.surrogates - 1))
     b = wide * float(stats.t.ppf(plan.power, plan.surrogates - 1))
-    h = 2 * math.sqrt(2 / pooled)
-    half = a + b**2 * h / 2
-    return sd * (half + math.copysign(math.sqrt(half**2 - a**2 + b**2), b))
+    h, k = 2 * math.sqrt(2 / pooled), _mixing(plan)
+
+    def lacking(e: float) -> float:
+        return a * math.sqrt(1 + (k * e) ** 2) + b * math.sqrt(1 + h * e) - e
+
+    if not lacking(LARGEST) < 0 < a + b:
+        return math.nan
+    return sd * float(cast("float", brentq(lacking, 0.0, LARGEST)))
+
+
+def _mixing(plan: _Plan) -> float:
+    """Standard deviation of the share of prompts in place, beside the share that is exchanged."""
+    null = NULLS[plan.null]
+    if null.draw is not exchange:
+        return 0.0
+    sets = max(1, plan.prompts // STRATUM) if null.sets is by_memory else 1
+    return math.sqrt(sets) / (plan.prompts - sets)
 
 
 def _pair_unresolved(plan: _Plan) -> str:

@@ -55,12 +55,17 @@ def test_excesses_solve_their_equations() -> None:
         wide = s * math.sqrt(1 + 1 / 49)
         tail_t, power_t = stats.t.isf(tail, 48), stats.t.ppf(0.9, 48)
         e = float(at["detectable"])
+        mixed = math.sqrt(4) / (20 - 4)
+        threshold = tail_t * wide * math.sqrt(1 + (mixed * e / s) ** 2)
         spread = wide * math.sqrt(1 + 2 * math.sqrt(2) * e / (s * math.sqrt(pooled)))
         assert float(at["minimum_detectable"]) == pytest.approx((tail_t + power_t) * wide)
-        assert e == pytest.approx(tail_t * wide + power_t * spread)
+        assert e == pytest.approx(threshold + power_t * spread)
         assert float(at["share"]) == pytest.approx(e / float(at["null_mean"]))
     even = sa.detectable_excess(prompts=20, steps=50, power=0.5, surrogates=49).sel(level="pair")
-    assert float(even["detectable"]) == pytest.approx(float(even["minimum_detectable"]))
+    least = float(even["minimum_detectable"])
+    assert float(even["detectable"]) == pytest.approx(
+        least / math.sqrt(1 - (least / float(even["null_sd"]) / 8) ** 2)
+    )
 
 
 @pytest.mark.parametrize("atom", ["sts", "rtr"])
@@ -121,6 +126,16 @@ def test_what_cannot_be_called_has_no_number() -> None:
     assert (plan["null_sd"] > 0).all()
     assert "3 surrogates" in plan.attrs["explanation"]
     assert plan.attrs["null_used"] == "cross_prompt"
+
+
+def test_three_prompts_that_are_exchanged_show_nothing() -> None:
+    """Surrogates that keep coupled prompts in place spread as fast as the excess grows."""
+    plan = sa.detectable_excess(prompts=3, steps=50, units=272, null="cross_prompt")
+    at = plan.sel(level="unit")
+    assert int(at["status"]) == 2
+    assert float(at["minimum_detectable"]) > 0
+    assert math.isnan(at["detectable"])
+    assert "exchange of 3 prompts" in plan.attrs["explanation"]
 
 
 def test_the_seed_decides_the_numbers() -> None:
