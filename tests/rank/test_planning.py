@@ -130,7 +130,7 @@ def test_what_cannot_be_called_has_no_number() -> None:
 
 def test_three_prompts_that_are_exchanged_show_nothing() -> None:
     """Surrogates that keep coupled prompts in place spread as fast as the excess grows."""
-    plan = sa.detectable_excess(prompts=3, steps=50, units=272, null="cross_prompt")
+    plan = sa.detectable_excess(prompts=3, steps=50, units=272, null="cross_prompt", surrogates=59)
     at = plan.sel(level="unit")
     assert int(at["status"]) == 2
     assert float(at["minimum_detectable"]) > 0
