@@ -51,7 +51,7 @@ SCORES = {
 
 #: Surrogates of MMI and of other families. Means of a few serve to rank units, not to test them.
 SURROGATES, FEW, TESTED = 9, 2, 5
-SAMPLED = ("cross_prompt", "window_shift")
+SAMPLED = ("cross_prompt", "cross_prompt_plain", "window_shift")
 
 #: Estimator and redundancy, and the candidates of cross_lag.py.
 CROSS_LAG = "cross-lag"
@@ -223,6 +223,7 @@ def all_scores(data: xr.Dataset, seed: int, families: list[str]) -> Found:
             redundancy=redundancy,
             nulls=nulls,
             surrogates=count,
+            null_atoms="all",
             seed=seed,
             threads=1,
         )
@@ -286,17 +287,14 @@ def _sampled(found: Found, what: str, observed: np.ndarray, draws: np.ndarray) -
 
 
 def _same_step(found: Found, atoms: xr.Dataset) -> None:
+    """The excess less its bootstrap bias; z and p as `integration` has them, from random signs."""
     excess = _sums(grid(atoms.pooled_atom) - grid(atoms.same_step_atom))
-    draws = _sums(grid(atoms.pooled_excess_draw))
-    prompts = atoms.sizes["prompt"]
+    draws, noise = _sums(grid(atoms.pooled_excess_draw)), _sums(grid(atoms.pooled_noise_draw))
     for name, value in excess.items():
-        draw = draws[name]
-        corrected = 2 * value - draw.mean(axis=0)
-        found.score[f"pooled - same_step: {name}"] = corrected
-        found.score[f"pooled - same_step: z {name}"] = corrected / draw.std(axis=0, ddof=1)
-        found.p[f"pooled - same_step: {name}"] = stats.t.sf(
-            corrected / draw.std(axis=0, ddof=1), prompts - 1
-        )
+        z = (value - noise[name].mean(axis=0)) / noise[name].std(axis=0, ddof=1)
+        found.score[f"pooled - same_step: {name}"] = 2 * value - draws[name].mean(axis=0)
+        found.score[f"pooled - same_step: z {name}"] = z
+        found.p[f"pooled - same_step: {name}"] = stats.t.sf(z, atoms.sizes["prompt"] - 1)
 
 
 def auroc(score: np.ndarray, truth: np.ndarray) -> float:

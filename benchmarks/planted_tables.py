@@ -1,7 +1,7 @@
 """Markdown tables of the results of planted.py."""
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ SHOWN = (
     "gaussian mmi - cross_prompt: z sts",
     "gaussian mmi - cross_prompt: phi_r",
     "gaussian mmi - cross_prompt: te",
+    "gaussian mmi - cross_prompt_plain: sts",
+    "gaussian mmi - cross_prompt_plain: te",
     "gaussian mmi - window_shift: sts",
     "gaussian mmi - window_shift: phi_r",
     "gaussian mmi - window_shift: te",
@@ -54,8 +56,10 @@ SHOWN = (
 #: Tests whose rates are shown.
 TESTED = (
     "gaussian mmi - cross_prompt: sts",
+    "gaussian mmi - cross_prompt_plain: sts",
     "gaussian mmi - window_shift: sts",
     "gaussian mmi - cross_prompt: te",
+    "gaussian mmi - cross_prompt_plain: te",
     "gaussian mmi - window_shift: te",
     "pooled - same_step: phi_r",
     "pooled - same_step: te",
@@ -88,6 +92,17 @@ BRIEF = (
 PLANTS = ("suppressor", "coupled", "parity", "product", "envelope", "triplet")
 PROFILES = ("flat", "arch", "valley")
 CONFOUNDS = ("drift", "onset", "drive", "delayed copies", "sign per prompt")
+
+#: Families whose data sets are counted, by how the names of their scores begin.
+FAMILIES = ("gaussian mmi", "gaussian ccs", "copula mmi", "binary mmi", "cross-lag")
+
+#: Kinds of cell, by a part of the name; the first that fits.
+KINDS = {
+    "uncoupled": "uncoupled/",
+    "plant and confound": "+",
+    "weaker plant": "@",
+    "plant by profile and place": "/",
+}
 
 Rows = list[dict[str, Any]]
 
@@ -150,7 +165,8 @@ def tables(paths: Iterable[Path]) -> dict[str, str]:
     places = [f"{memory}, {place}" for memory in PROFILES for place in ("low", "mid", "high")]
     strengths = [c for c in cells if "@" in c]
     return {
-        "size": f"{len(rows)} data sets in {len(cells)} cells.",
+        "size": f"{len(rows)} data sets in {len(cells)} cells; cells × repetitions:\n\n"
+        + table("kind of cell", KINDS, FAMILIES, lambda r, c: _size(rows, r, c)),
         "auroc": table("score", SHOWN, PLANTS, lambda r, c: mean_and_worst(area[r], f"{c}/")),
         "decoys": table("score", BRIEF, PLANTS, lambda r, c: mean_and_worst(decoys[r], f"{c}/")),
         "profile": table("score", BRIEF, PLANTS, lambda r, c: mean_and_worst(profile[r], f"{c}/")),
@@ -177,6 +193,20 @@ def write_tables(paths: Iterable[Path], document: Path) -> None:
         if found:
             text = f"{before}{begin}{content}\n{end}{after.partition(end)[2]}"
     document.write_text(text, encoding="utf-8")
+
+
+def _size(rows: Rows, kind: str, family: str) -> str:
+    """Cells times repetitions of the data sets that a family has scored."""
+    counts = Counter(
+        row["cell"]
+        for row in rows
+        if next(k for k, part in KINDS.items() if part in row["cell"]) == kind
+        and any(n.startswith(family) for n in {**row.get("auroc", {}), **row["false"]})
+    )
+    if not counts:
+        return ""
+    least, most = min(counts.values()), max(counts.values())
+    return f"{len(counts)} × {least}" + (f" to {most}" if most > least else "")
 
 
 def _by_memory(values: dict[str, list[float]], column: str) -> str:
