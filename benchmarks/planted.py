@@ -214,7 +214,7 @@ def all_scores(data: xr.Dataset, seed: int, families: list[str]) -> Found:
             continue
         estimator, redundancy = family.split()
         plain = family == "gaussian mmi"
-        sampled = SAMPLED if plain else SAMPLED[:1]
+        sampled = SAMPLED if plain else SAMPLED[:2]
         nulls = (*sampled, "same_step") if plain else sampled
         count = SURROGATES if plain else FEW
         atoms = decompose(
