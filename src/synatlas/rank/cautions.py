@@ -32,12 +32,12 @@ FEW_PROMPTS: Final = 10
 def cautions(atoms: xr.Dataset, tests: NullTests) -> list[str]:
     """Warnings of an Atoms artifact and its null tests, one plain sentence each."""
     found = [
+        _routing(json.loads(atoms.attrs.get("routing", "{}"))),
         _periodic(atoms["repetition"].to_numpy()),
         _trend(atoms["unit_trend"].to_numpy()),
         _layers(np.unique(atoms["layer"].to_numpy()).size),
         _prompts(atoms.sizes["prompt"]),
         _undefined(atoms["status"].to_numpy()),
-        _routing(json.loads(atoms.attrs.get("routing", "{}"))),
         *_nulls(atoms, tests),
         *_left_out(atoms),
         _without_null(atoms),
@@ -91,7 +91,7 @@ def _undefined(status: np.ndarray) -> str:
 
 
 def _routing(counts: dict[str, int]) -> str:
-    if not counts.get("units"):
+    if not (counts.get("never") or counts.get("seldom")):
         return ""
     return (
         f"{counts['never']} of {counts['units']} routed experts are never used, and "
