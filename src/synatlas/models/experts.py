@@ -185,7 +185,8 @@ def expert_sources(
     for call in calls:
         module = model.get_submodule(call.module)
         count = max(p.shape[0] for p in module.parameters(recurse=False) if p.ndim >= 3)
-        at = _way(call, count, rows)
+        # Spread over processes, a module sees choices of experts that it does not hold.
+        at = "" if getattr(module, "_is_expert_parallel", False) else _way(call, count, rows)
         if at and call.module in layers:
             found.append(_source(call.module, layers, "expert", at, count, call.output.shape[-1]))
     with_experts = {source.layer for source in found}
