@@ -167,13 +167,13 @@ def test_begin_comes_after_the_checks_and_progress_counts(model: LanguageModel) 
         PROMPTS,
         tokens=8,
         batch_size=3,
-        begin=lambda: told.append(("begin", 0, 0)),
+        begin=lambda rows: told.append(("begin", rows, 0)),
         progress=lambda *step: told.append(step),
     )
-    assert told == [("begin", 0, 0), *(("recording", n, 5) for n in (0, 3, 5))]
+    assert told == [("begin", 3, 0), *(("recording", n, 5) for n in (0, 3, 5))]
     told.clear()
     with pytest.raises(ConfigError):
-        record(model, PROMPTS, tokens=200, begin=lambda: told.append(("begin", 0, 0)))
+        record(model, PROMPTS, tokens=200, begin=lambda rows: told.append(("begin", rows, 0)))
     assert not told
 
 
