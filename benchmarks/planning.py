@@ -223,7 +223,7 @@ def table(rows: list[dict]) -> str:
 
     def found(row: dict) -> str:
         if row["strength"] is None:
-            return "none"
+            return "-"
         return f"{row['found']:.0%} at {row['excess'] / row['detectable']:.2f}"
 
     def line(cell: tuple[float, int, int]) -> list[str]:

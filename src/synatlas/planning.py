@@ -163,10 +163,10 @@ def detectable_excess(
     Notes
     -----
     An excess is the mean of what is found, which in short windows is not its value at infinite
-    length: the minimum in MMI costs a part of it. Units that correlate with each other have a
-    larger spread than independent ones: the figure of the unit level is a lower bound then. For
-    strongly coupled pairs (excess above about a third of the atom) and for fewer than 20 prompts
-    the figures are approximate; docs/validity.md has the power that was found.
+    length: the minimum in MMI costs a part of it. For pairs and fewer than 20 prompts `detectable`
+    is optimistic. Units that correlate with each other have a larger spread than independent
+    ones: for recorded heads the figures of the unit level are a lower bound. docs/validity.md has
+    what was found where 80 % were planned.
 
     At most 24 units and 60 prompts are simulated; larger numbers enter as 1 / √(prompts (units -
     1)).
