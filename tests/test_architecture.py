@@ -93,14 +93,14 @@ def test_arrays_and_prompts_need_no_framework() -> None:
     assert done.stdout == "[]\n"
 
 
-def test_only_taps_register_hooks() -> None:
+def test_only_taps_and_trace_register_hooks() -> None:
     hooks = re.compile(r"register_\w*hook|ALL_ATTENTION_FUNCTIONS|AttentionInterface")
     found = {
         str(path.relative_to(SOURCE))
         for path in MODULES
         if hooks.search(path.read_text(encoding="utf-8"))
     }
-    assert found == {"models/taps.py"}
+    assert found == {"models/taps.py", "models/trace.py"}
 
 
 def test_nothing_unpickles() -> None:

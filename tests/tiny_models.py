@@ -138,11 +138,16 @@ def tiny_network(name: str, *, seed: int = 0, **changes: Any) -> Any:
         torch.manual_seed(seed)
         config = AutoConfig.for_model(name, **(CONFIGS[name] | changes))
         network = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-        with torch.no_grad():
-            for parameter in network.parameters():
-                if parameter.ndim == 2 and parameter.std() > 0:
-                    parameter.mul_(0.15 / parameter.std())
+        scale_up(network)
     return network.eval().requires_grad_(False)
+
+
+def scale_up(network: Any) -> None:
+    """Scale matrices so that heads differ, whatever the spread that the type starts from."""
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.ndim == 2 and parameter.std() > 0:
+                parameter.mul_(0.15 / parameter.std())
 
 
 def as_language_model(network: Any, tokenizer: PreTrainedTokenizerFast) -> LanguageModel:

@@ -11,10 +11,8 @@ from types import MappingProxyType
 from typing import Any, Final, final
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 from transformers.modeling_utils import AttentionInterface
 
 from synatlas.models.experts import (
@@ -26,6 +24,7 @@ from synatlas.models.experts import (
     sums_choices,
     vectors_of,
 )
+from synatlas.models.mixing import Mixing, MixingMode
 from synatlas.models.reducers import Reducer, Reducers, norm
 from synatlas.models.units import Source, UnitTable
 
@@ -183,18 +182,57 @@ def _input_of(tap: Tap) -> Iterator[None]:
         handle.remove()
 
 
+class _Calls:
+    """Gathers what a source's attention calls give: one head may have its values in several."""
+
+    def __init__(self, tap: Tap) -> None:
+        self.tap = tap
+        self.given: list[Tensor] = []
+
+    def add(self, z: Float[Tensor, "row position head feature"]) -> None:
+        self.given.append(z)
+        if len(self.given) == self.tap.source.calls:
+            self.tap.take(torch.cat(self.given, dim=-1) if len(self.given) > 1 else z)
+            self.given = []
+
+
 @contextmanager
 def _attention_in(taps: Sequence[Tap]) -> Iterator[None]:
     """What the attention function that the modules look up returns."""
-    by_module = {tap.module: tap for tap in taps}
+    by_module = {tap.module: _Calls(tap) for tap in taps}
 
     def tapped(function: Any, caller: nn.Module, *inputs: Any, **options: Any) -> Any:
         result = function(caller, *inputs, **options)
         if caller in by_module:
-            by_module[caller].take(result[0])
+            by_module[caller].add(result[0])
         return result
 
-    with _interface(tapped):
+    with attention_calls(tapped):
+        yield
+
+
+@contextmanager
+def _mixing_in(tap: Tap) -> Iterator[None]:
+    """What the module's own attention code makes of values; waits for the device."""
+    calls = _Calls(tap)
+
+    def note(mixing: Mixing) -> None:
+        calls.add(mixing.z.transpose(1, 2))
+
+    mode = MixingMode(note, heads=tap.source.count)
+    is_inside = ExitStack()
+
+    def enter(module: nn.Module, args: tuple[Any, ...]) -> None:
+        del module, args
+        is_inside.enter_context(mode)
+
+    def leave(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        del module, args, output
+        is_inside.close()
+
+    with is_inside, ExitStack() as stack:
+        stack.callback(tap.module.register_forward_pre_hook(enter).remove)
+        stack.callback(tap.module.register_forward_hook(leave).remove)
         yield
 
 
@@ -287,6 +325,7 @@ READERS: Final[MappingProxyType[str, Reader]] = MappingProxyType(
     {
         "input": each(_input_of),
         "attention": _attention_in,
+        "mixing": each(_mixing_in),
         "experts": each(_experts_in),
         "all_experts": each(_all_experts_in),
         "shared": each(_shared_in),
@@ -372,77 +411,8 @@ def head_at(model: Any, positions: Int[Tensor, "row sample"]) -> Iterator[None]:
         handle.remove()
 
 
-@final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mixed:
-    """Outputs of an attention's heads, as the attention function returned them.
-
-    `z` is (position, head, feature) of the first row; `kv_groups` the key/value group per head;
-    `module` the attention module where the interface names it.
-    """
-
-    module: str | None
-    z: Tensor
-    kv_groups: tuple[int, ...]
-
-
-@final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Read:
-    """Input (position, feature) of a module with a weight matrix, of the first row."""
-
-    module: str
-    x: Tensor
-
-
-Event = Mixed | Read
-
-
 @contextmanager
-def trace(model: nn.Module, *, rows: int) -> Iterator[list[Event]]:
-    """Log, in order, what attention functions return and what weight matrices read.
-
-    Attention functions are seen where transformers looks them up; a model that has its own
-    attention code is seen through its torch calls: ``scaled_dot_product_attention``, and every
-    matrix product whose first factor is non-negative with rows that sum to one.
-
-    Parameters
-    ----------
-    model : any causal language model.
-    rows : batch rows of the forward pass that is to be traced.
-    """
-    events: list[Event] = []
-    names = {module: name for name, module in model.named_modules()}
-    mode = _MixingMode(events, rows)
-
-    def look(module: nn.Module, args: tuple[Any, ...]) -> None:
-        if args and isinstance(args[0], Tensor) and args[0].ndim == 3 and len(args[0]) == rows:
-            events.append(Read(module=names[module], x=args[0][0].detach().clone()))
-
-    with ExitStack() as stack:
-        for module in names:
-            if _has_matrix(module):
-                stack.callback(module.register_forward_pre_hook(look).remove)
-
-        def tapped(function: Any, module: nn.Module, *inputs: Any, **options: Any) -> Any:
-            with mode.paused():
-                result = function(module, *inputs, **options)
-            value = inputs[2] if len(inputs) > 2 else options["value"]
-            mode.note(result[0].transpose(1, 2), value, names.get(module))
-            return result
-
-        stack.enter_context(_interface(tapped))
-        stack.enter_context(mode)
-        yield events
-
-
-def _has_matrix(module: nn.Module) -> bool:
-    weight = dict(module.named_parameters(recurse=False)).get("weight")
-    return weight is not None and weight.ndim == 2 and not isinstance(module, nn.Embedding)
-
-
-@contextmanager
-def _interface(tapped: Callable[..., Any]) -> Iterator[None]:
+def attention_calls(tapped: Callable[..., Any]) -> Iterator[None]:
     """Call ``tapped(function, module, ...)`` for whatever attention function transformers finds."""
     stock = AttentionInterface.get_interface
 
@@ -454,80 +424,3 @@ def _interface(tapped: Callable[..., Any]) -> Iterator[None]:
         yield
     finally:
         AttentionInterface.get_interface = stock
-
-
-class _MixingMode(TorchFunctionMode):
-    """Notes what products of attention weights and values give."""
-
-    _PRODUCTS = (torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm, Tensor.bmm)
-
-    def __init__(self, events: list[Event], rows: int) -> None:
-        super().__init__()
-        self.events = events
-        self.rows = rows
-        self.is_paused = False
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        self.is_paused = True
-        try:
-            yield
-        finally:
-            self.is_paused = False
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        del types
-        result = func(*args, **(kwargs or {}))
-        if self.is_paused:
-            return result
-        if func is F.scaled_dot_product_attention:
-            value = args[2] if len(args) > 2 else kwargs["value"]
-            self.note(result, value, None)
-        elif func in self._PRODUCTS and len(args) == 2 and _are_weights(args[0]):
-            self.note(self._split(result), self._split(args[1]), None)
-        return result
-
-    def _split(self, x: Tensor) -> Tensor:
-        """(row * head, position, feature) as (row, head, position, feature)."""
-        return x.unflatten(0, (self.rows, -1)) if x.ndim == 3 else x
-
-    def note(self, z: Tensor, value: Tensor, module: str | None) -> None:
-        """Log head outputs and values, both (row, head, position, feature)."""
-        if z.ndim != 4 or value.ndim != 4 or len(z) != self.rows:
-            return
-        groups = _kv_groups(value[0], z.shape[1])
-        if groups is not None:
-            z_first = z[0].transpose(0, 1).detach().clone()
-            self.events.append(Mixed(module=module, z=z_first, kv_groups=groups))
-
-
-def _are_weights(x: object) -> bool:
-    """Whether `x` holds attention weights: non-negative, rows that sum to one."""
-    if not isinstance(x, Tensor) or x.ndim not in {3, 4} or not x.is_floating_point():
-        return False
-    sums = x.float().sum(-1)
-    return bool((x >= 0).all()) and bool(torch.allclose(sums, torch.ones_like(sums), atol=1e-2))
-
-
-def _kv_groups(value: Tensor, heads: int) -> tuple[int, ...] | None:
-    """Group of each head: heads that share their values are one group.
-
-    `value` is (group or head, position, feature). Where it was expanded to all heads, equal
-    values tell the groups apart from heads of their own.
-    """
-    if len(value) != heads:
-        return (
-            tuple(i // (heads // len(value)) for i in range(heads))
-            if heads % len(value) == 0
-            else None
-        )
-    groups: list[int] = []
-    firsts: list[Tensor] = []
-    for one in value:
-        same = [g for g, first in enumerate(firsts) if torch.equal(first, one)]
-        if not same:
-            firsts.append(one)
-        groups.append(same[0] if same else len(firsts) - 1)
-    return tuple(groups)

@@ -47,6 +47,9 @@ class Source:
     count : units.
     width : features of each; what is read has ``count * width``, unit by unit.
     kv_groups : key/value group of each unit, -1 where it has none.
+    first : index of its first unit among those of its kind in the layer, where several sources
+        share a layer.
+    calls : attention calls in a pass whose values belong to the same heads, side by side.
     """
 
     module: str
@@ -57,6 +60,8 @@ class Source:
     count: int
     width: int
     kv_groups: tuple[int, ...] = field(default=())
+    first: int = 0
+    calls: int = 1
 
     def __post_init__(self) -> None:
         if not self.kv_groups:
@@ -68,7 +73,7 @@ class Source:
 class UnitTable:
     """Units of a model, in order of layer, kind and index.
 
-    Unit `index` of a source owns features ``start:stop`` of what is read there. With grouped
+    Each unit owns features ``start:stop`` of what is read at its source. With grouped
     key/value heads the unit is the query head.
 
     Parameters
@@ -104,7 +109,7 @@ class UnitTable:
                 remedy="choose among these, or another model",
             )
         order = list(KINDS)
-        chosen.sort(key=lambda s: (s.layer, order.index(s.kind)))
+        chosen.sort(key=lambda s: (s.layer, order.index(s.kind), s.first))
         return replace(self, sources=tuple(chosen))
 
     @property
@@ -131,7 +136,7 @@ class UnitTable:
     @property
     def index(self) -> Int[np.ndarray, " unit"]:
         """Which of its kind it is within the layer, from 0."""
-        return _int32(chain.from_iterable(range(s.count) for s in self.sources))
+        return _int32(chain.from_iterable(range(s.first, s.first + s.count) for s in self.sources))
 
     @property
     def kv_group(self) -> Int[np.ndarray, " unit"]:
