@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Two threads on two cores are slower than one as soon as a neighbour is busy.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench conformity clean
 demo: .venv/ready
 	$(BIN)/synatlas map bundled:reference --out runs/demo
 
@@ -18,6 +18,9 @@ lint: .venv/ready
 
 bench: .venv/ready
 	$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-enable
+
+conformity: .venv/ready
+	$(BIN)/python tests/conformity.py
 
 .venv/ready: constraints.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

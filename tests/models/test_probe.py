@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from transformers.modeling_utils import AttentionInterface
 
+from every_type import tiny_type
 from synatlas.axes import unit_label
 from synatlas.errors import ModelError
 from synatlas.models.probe import find_units
@@ -135,6 +136,37 @@ def test_gated_heads_are_read_before_and_after_the_gate() -> None:
     assert torch.allclose(after, before * gate, atol=1e-6)
 
 
+def test_one_attention_in_two_calls() -> None:
+    """diffllama mixes two halves of the values by the same weights: its heads hold both."""
+    network = tiny_network("diffllama")
+    found = find_units(network)
+    assert [(s.at, s.calls, s.count, s.width) for s in found.sources] == [
+        ("attention", 2, 4, 40)
+    ] * 2
+    calls: list[Tensor] = []
+    norm = network.model.layers[0].self_attn.groupnorm
+    norm.register_forward_pre_hook(lambda module, args: calls.append(args[0]))
+    z = heads_of_first_layer(network, found)
+    attention = network.model.layers[0].self_attn
+    lambdas = [
+        (getattr(attention, f"lambda_q{i}") * getattr(attention, f"lambda_k{i}")).sum().exp()
+        for i in (1, 2)
+    ]
+    both = lambdas[0] - lambdas[1] + attention.lambda_init
+    assert torch.allclose(calls[0], z[:, :, :2] - both * z[:, :, 2:], atol=1e-6)
+
+
+def test_two_attentions_in_a_layer_are_counted_on() -> None:
+    found = find_units(tiny_type("longcat_flash"))
+    assert [(s.first, s.module[-9:]) for s in found.sources[:2]] == [
+        (0, ".0.o_proj"),
+        (4, ".1.o_proj"),
+    ]
+    assert found.index.tolist() == [*range(8)] * 2
+    assert found.kv_group.tolist() == [*range(8)] * 2
+    assert len(set(found.label)) == 16
+
+
 def test_layers_without_attention_have_no_heads() -> None:
     found = find_units(tiny_network("lfm2"))
     assert (found.n_layers, found.layer.tolist()) == (2, [1] * 4)
@@ -145,12 +177,25 @@ def test_layers_without_attention_have_no_heads() -> None:
     [
         ("mamba", "no"),
         ("bert", "depends on later tokens"),
-        ("diffllama", "between the heads"),
     ],
 )
 def test_refused_with_the_reason(name: str, reason: str) -> None:
     with pytest.raises(ModelError) as caught:
         find_units(tiny_network(name))
+    assert reason in caught.value.cause
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("jetmoe", "may mix experts"),
+        ("hrm_text", "outside of its list of decoder layers"),
+        ("prophetnet", "no language-model head"),
+    ],
+)
+def test_types_that_could_be_read_wrong_are_refused(name: str, reason: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        find_units(tiny_type(name))
     assert reason in caught.value.cause
 
 

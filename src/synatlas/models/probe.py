@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from synatlas.errors import ModelError
-from synatlas.models.experts import ExpertCall, expert_sources
+from synatlas.models.experts import expert_sources
 from synatlas.models.quiet import quiet
 from synatlas.models.taps import expert_calls
 from synatlas.models.trace import Event, Mixed, Read, trace

@@ -48,12 +48,18 @@ class Capture:
         seen = (taken[which] for taken in self.per_source)
         return [spread(one) if isinstance(one, Routed) else one for one in seen]
 
-    def units(self, which: int = -1) -> Float[Tensor, "row position unit"]:
-        """Scalars of one pass, units in the table's order, on the device of the first layer."""
-        outputs = self.outputs(which)
+    def units(self, which: int = -1, *, last: bool = False) -> Float[Tensor, "row position unit"]:
+        """Scalars of one pass, units in the table's order, on the device of the first layer.
+
+        With `last` at the last position alone, where layers that share another's keys may run
+        while a prompt is read.
+        """
+        outputs = [values[:, -1:] if last else values for values in self.outputs(which)]
         return torch.cat([values.to(outputs[0].device) for values in outputs], dim=-1)
 
-    def routed(self, which: int = -1) -> Bool[Tensor, "row position unit"] | None:
+    def routed(
+        self, which: int = -1, *, last: bool = False
+    ) -> Bool[Tensor, "row position unit"] | None:
         """Whether each unit was computed for the token; None where no unit is routed."""
         seen = [taken[which] for taken in self.per_source]
         if not any(isinstance(one, Routed) for one in seen):
@@ -62,6 +68,7 @@ class Capture:
             one.chosen() if isinstance(one, Routed) else torch.ones_like(one, dtype=torch.bool)
             for one in seen
         ]
+        masks = [mask[:, -1:] if last else mask for mask in masks]
         return torch.cat([mask.to(masks[0].device) for mask in masks], dim=-1)
 
 

@@ -1,19 +1,19 @@
 """One teacher-forced pass over given tokens, with the units read."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, final
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, Int8
+from jaxtyping import Float, Int, Int8
 from torch import Tensor
 
 from synatlas.models.load import LanguageModel
 from synatlas.models.reducers import Reducers
-from synatlas.models.taps import Capture, capture, head_at
+from synatlas.models.taps import capture, head_at
 from synatlas.models.units import UnitTable
-from synatlas.record.generate import greedy
+from synatlas.record.generate import greedy, same_length
 
 #: Logits that a pass may build at once, in values; 2^26 are 256 MB in float32.
 LOGITS_AT_ONCE: Final = 2**26
@@ -170,10 +170,18 @@ def live_against_replay(
     reading : what is read of the model.
     signed : whether it may cross 0; the size is then the root mean square of the unit's series.
     """
-    with capture(model.model, reading.units, reduce=reading.reduce) as taken:
-        replies = greedy(model, prompts, tokens=SELF_TEST_TOKENS, stop_at_eos=False)
-    steps = range(SELF_TEST_TOKENS)
-    live = torch.stack([taken.units(i)[:, -1] for i in steps], dim=1).float().cpu().numpy()
+    replies: list[list[int]] = [[] for _ in prompts]
+    live = np.zeros((len(prompts), SELF_TEST_TOKENS, len(reading.units)), dtype=np.float32)
+    then = np.ones(live.shape, dtype=bool)
+    for rows in same_length(model, prompts):
+        with capture(model.model, reading.units, reduce=reading.reduce) as taken:
+            alike = [prompts[i] for i in rows]
+            said = greedy(model, alike, tokens=SELF_TEST_TOKENS, stop_at_eos=False)
+        for i, reply in zip(rows, said, strict=True):
+            replies[i] = reply
+        live[rows] = _over_passes(taken.units).float().numpy()
+        if taken.routed() is not None:
+            then[rows] = _over_passes(taken.routed).numpy()
     again = replay_rows(model, prompts, replies, steps=SELF_TEST_TOKENS, reading=reading)
     scale = np.abs(again.activity)
     if signed:
@@ -182,7 +190,6 @@ def live_against_replay(
     difference = np.abs(live - again.activity)
     rerouted = None
     if again.routed is not None:
-        then = torch.stack([_routed(taken, i)[:, -1] for i in steps], dim=1).cpu().numpy()
         lost = then & (again.routed == 0)
         difference[then != (again.routed == 1)] = 0.0
         rerouted = float(lost.sum() / max(1, then.sum()))
@@ -190,7 +197,7 @@ def live_against_replay(
     return Agreement(float(error), rerouted)
 
 
-def _routed(taken: Capture, which: int) -> Bool[Tensor, "row position unit"]:
-    routed = taken.routed(which)
-    assert routed is not None
-    return routed
+def _over_passes(read: Callable[..., Tensor | None]) -> Tensor:
+    """What was read at the last position of each pass, (row, step, unit), on the CPU."""
+    steps = [read(i, last=True) for i in range(SELF_TEST_TOKENS)]
+    return torch.cat([step.cpu() for step in steps if step is not None], dim=1)
