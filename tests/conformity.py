@@ -69,7 +69,10 @@ class Checked(NamedTuple):
 
 def _units(found: UnitTable) -> str:
     kinds = Counter((s.kind, s.count, s.width) for s in found.sources if "z" in s.sites)
-    shapes = [f"{n} x {count} {kind}s of {width}" for (kind, count, width), n in kinds.items()]
+    shapes = [
+        f"{n} x {count} {kind.replace('_', ' ')}s of {width}"
+        for (kind, count, width), n in kinds.items()
+    ]
     return "; ".join(shapes)
 
 

@@ -96,7 +96,7 @@ def perturb_values(network: Any, name: str, module: str, group: int, width: int)
 def test_a_slice_is_its_head(name: str) -> None:
     """Changing the values of one key/value group changes exactly the slices of its heads."""
     network = tiny_network(name)
-    units = find_units(network)
+    units = find_units(network).select()
     projection = units.sources[0]
     before = heads_of_first_layer(network, units)
     for group in sorted(set(projection.kv_groups)):
@@ -157,7 +157,7 @@ def test_one_attention_in_two_calls() -> None:
 
 
 def test_two_attentions_in_a_layer_are_counted_on() -> None:
-    found = find_units(tiny_type("longcat_flash"))
+    found = find_units(tiny_type("longcat_flash")).select()
     assert [(s.first, s.module[-9:]) for s in found.sources[:2]] == [
         (0, ".0.o_proj"),
         (4, ".1.o_proj"),

@@ -230,6 +230,7 @@ def _numbered(found: list[Source]) -> list[Source]:
     return numbered
 
 
+@torch.enable_grad()
 def _projections(
     model: nn.Module, name: str, layers: _Layers, sources: list[Source]
 ) -> list[Source]:
@@ -237,7 +238,7 @@ def _projections(
     columns of its own.
     """
     ids = probe_ids(model)
-    with torch.enable_grad(), quiet(), trace(model, rows=2, cut=True) as events:
+    with quiet(), trace(model, rows=2, cut=True) as events:
         model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
     found: list[Source] = []
     for source in sources:
