@@ -100,7 +100,7 @@ def test_only_taps_and_trace_register_hooks() -> None:
         for path in MODULES
         if hooks.search(path.read_text(encoding="utf-8"))
     }
-    assert found == {"models/taps.py", "models/trace.py"}
+    assert found == {"models/calls.py", "models/taps.py", "models/trace.py"}
 
 
 def test_nothing_unpickles() -> None:

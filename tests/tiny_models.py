@@ -35,6 +35,31 @@ _SHARED = _MOE | {
     "n_group": 1,
     "topk_group": 1,
 }
+_MAMBA = _IDS | {"hidden_size": 48, "num_hidden_layers": 2, "state_size": 4}
+#: Mamba-2 in a hybrid: six heads of sixteen features in two groups.
+_SSM = {
+    "mamba_n_heads": 6,
+    "mamba_d_head": 16,
+    "mamba_n_groups": 2,
+    "mamba_d_state": 8,
+    "mamba_chunk_size": 4,
+}
+#: A gated delta net, then attention: four value heads, two key heads.
+_DELTA = {
+    "linear_num_value_heads": 4,
+    "linear_num_key_heads": 2,
+    "linear_key_head_dim": 10,
+    "linear_value_head_dim": 14,
+    "layer_types": ["linear_attention", "full_attention"],
+}
+_ZAMBA = _SQUARE | {
+    "num_key_value_heads": 4,
+    "num_hidden_layers": 4,
+    "layers_block_type": ["mamba", "hybrid", "mamba", "hybrid"],
+    "mamba_d_state": 4,
+    "attention_hidden_size": 96,
+    "attention_head_dim": 24,
+}
 
 #: Families whose configurations have the same names.
 _LLAMA_LIKE = (
@@ -117,7 +142,87 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "shared_expert_intermediate_size": 16,
     },
     "lfm2": _GROUPED | {"layer_types": ["conv", "full_attention"]},
-    "mamba": _IDS | {"hidden_size": 48, "num_hidden_layers": 2, "state_size": 4},
+    "mamba": _MAMBA,
+    "falcon_mamba": _MAMBA,
+    "mamba2": _MAMBA
+    | {"state_size": 8, "num_heads": 6, "head_dim": 16, "n_groups": 2, "chunk_size": 4},
+    "rwkv": _IDS
+    | {
+        "hidden_size": 48,
+        "num_hidden_layers": 2,
+        "attention_hidden_size": 48,
+        "context_length": 128,
+    },
+    # Its heads are as wide as its cache says where the widths are multiples of 64.
+    "xlstm": _IDS
+    | {
+        "hidden_size": 128,
+        "num_hidden_layers": 2,
+        "num_blocks": 2,
+        "num_heads": 4,
+        "chunk_size": 8,
+    },
+    "recurrent_gemma": _SQUARE
+    | {
+        "lru_width": 48,
+        "attention_window_size": 64,
+        "block_types": ["recurrent", "attention"],
+        "head_dim": 12,
+    },
+    "jamba": _SQUARE
+    | {
+        "attn_layer_period": 2,
+        "attn_layer_offset": 1,
+        "expert_layer_period": 4,
+        "expert_layer_offset": 3,
+        "num_experts": 2,
+        "mamba_d_state": 4,
+        "mamba_dt_rank": 4,
+    },
+    "bamba": _SQUARE | _SSM | {"attn_layer_indices": [1]},
+    "granitemoehybrid": _SQUARE
+    | _SSM
+    | {
+        "layer_types": ["mamba", "attention"],
+        "num_local_experts": 0,
+        "shared_intermediate_size": 40,
+    },
+    # Both mixers in every layer, and a gate outside of any module.
+    "falcon_h1": _SQUARE | _SSM | {"mamba_d_ssm": 96, "head_dim": 12},
+    "zamba": _ZAMBA | {"mamba_dt_rank": 4, "n_mamba_heads": 2},
+    "zamba2": _ZAMBA
+    | {"mamba_headdim": 16, "n_mamba_heads": 6, "mamba_ngroups": 2, "chunk_size": 4}
+    | {"num_mem_blocks": 1},
+    "nemotron_h_mamba": _SQUARE
+    | {
+        "model_type": "nemotron_h",
+        "layers_block_type": ["mamba", "attention", "mlp"],
+        "num_hidden_layers": 3,
+        "ssm_state_size": 8,
+        "mamba_num_heads": 6,
+        "mamba_head_dim": 16,
+        "n_groups": 2,
+        "chunk_size": 4,
+        "head_dim": 12,
+    },
+    "qwen3_5_text": _GROUPED | _DELTA,
+    "olmo_hybrid": _SQUARE | _DELTA,
+    "kimi_linear": _SQUARE
+    | _MOE
+    | {
+        "num_key_value_heads": 4,
+        "layer_types": ["linear_attention", "full_attention"],
+        "linear_num_heads": 4,
+        "linear_head_dim": 10,
+        "kv_lora_rank": 12,
+        "qk_rope_head_dim": 8,
+        "qk_nope_head_dim": 10,
+        "v_head_dim": 14,
+        "moe_intermediate_size": 16,
+    },
+    "minimax": _GROUPED
+    | _MOE
+    | {"layer_types": ["linear_attention", "full_attention"], "block_size": 4},
 }
 
 
@@ -136,7 +241,8 @@ def tiny_network(name: str, *, seed: int = 0, **changes: Any) -> Any:
     """A random model; its matrices are scaled up so that heads and replies differ."""
     with quiet(), torch.random.fork_rng():
         torch.manual_seed(seed)
-        config = AutoConfig.for_model(name, **(CONFIGS[name] | changes))
+        settings = {"model_type": name} | CONFIGS[name] | changes
+        config = AutoConfig.for_model(settings.pop("model_type"), **settings)
         network = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
         scale_up(network)
     return network.eval().requires_grad_(False)

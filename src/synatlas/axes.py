@@ -41,7 +41,8 @@ ATOM_LABELS: Final = MappingProxyType(
 #: What each word of the project means.
 GLOSSARY: Final = MappingProxyType(
     {
-        "unit": "one node of the analysis, for example attention head L07H03 or expert L07E12",
+        "unit": "one node of the analysis, for example attention head L07H03, recurrent head L07R03"
+        " or expert L07E12",
         "activity": "scalar series of a unit: by default the L2 norm of its output vector",
         "step": "one generated token",
         "prompt": "one prompt; every prompt yields one series per unit",

@@ -1,8 +1,11 @@
 """Which models come with the package, and whether a given one can be mapped."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+
+import numpy as np
 
 from synatlas.models.identity import bundled_models, resolve
 
@@ -10,7 +13,8 @@ from synatlas.models.identity import bundled_models, resolve
 FAMILIES = (
     "Llama, Mistral, Qwen 2 and 3, Gemma 1 to 3, GPT-2, GPT-NeoX (Pythia), GPT-J, OPT, Phi, OLMo, "
     "Falcon, BLOOM, StableLM, StarCoder 2, Cohere and others whose attention output, before its "
-    "projection, is the concatenation of the heads"
+    "projection, is the concatenation of the heads; Mamba 1 and 2, RWKV, xLSTM, RecurrentGemma; "
+    "Jamba, Bamba, Zamba, Falcon-H1, Nemotron-H, LFM2, Qwen3-Next, MiniMax and other hybrids"
 )
 
 
@@ -31,11 +35,17 @@ def checked(name: str) -> Iterator[str]:
     from synatlas.record.record import record
 
     model = load(name)
-    per_layer = sorted({s.count for s in model.units.sources})
+    units = model.found.select("all")
     yield f"{model.name}: {model.model_type}, revision {model.revision}"
-    yield f"{len(model.units)} heads in {model.n_layers} layers ({per_layer} per layer)"
+    for kind in sorted(set(units.kind)):
+        layers = Counter(units.layer[np.array(units.kind) == kind].tolist())
+        per_layer = sorted(set(layers.values()))
+        yield (
+            f"{layers.total()} units of kind {kind} in {len(layers)} of {model.n_layers} layers "
+            f"({per_layer} per layer)"
+        )
     dtype = str(model.dtype).removeprefix("torch.")
     yield f"{dtype} on {model.device}; context {model.context_length}"
     prompts = ["Tell me a story.", "What is two and three?"]
-    probe = record(model, prompts, tokens=8, prompt_style="raw")
+    probe = record(model, prompts, tokens=8, units="all", prompt_style="raw")
     yield f"live against replay: {probe.attrs['live_replay_error']:.1e} greatest relative error"

@@ -41,7 +41,9 @@ class MapConfig:
     tokens
         Generated tokens per prompt, at least 8.
     units
-        What is a node: heads, or experts (of mixtures of experts, shared ones included).
+        What is a node: heads (of attention), recurrent (heads or channel groups of mixers without
+        attention), experts (of mixtures of experts, shared ones included), all (these together),
+        or sublayers (what attention, MLPs and whole layers give).
     site
         Where a unit is read: z, its output before the output projection.
     reduce

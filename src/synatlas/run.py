@@ -222,7 +222,7 @@ class _Journey:
             raise ConfigError(
                 given=f"a model with {len(units)} unit",
                 expected="at least 2 units: the decomposition is of pairs",
-                remedy="choose a model with more units or layers",
+                remedy="choose other units, or a model with more of them",
             )
         # The batch size stays that of the first attempt: a resumed run is then bitwise the same.
         batch_size = self.record.get("batch_size") or config.batch_size

@@ -68,7 +68,7 @@ def test_units_of_every_family(name: str, tiny_model: TinyModel) -> None:
 
 def test_attention_that_transformers_does_not_look_up_in_a_table(tiny_model: TinyModel) -> None:
     network = tiny_network("gemma2", attn_implementation="eager")
-    assert find_units(network) == tiny_model("gemma2").units
+    assert find_units(network).select() == tiny_model("gemma2").units
 
 
 #: Rows (or, for gpt2, columns) of group g's values in the fused matrix of a layer.
@@ -168,14 +168,13 @@ def test_two_attentions_in_a_layer_are_counted_on() -> None:
 
 
 def test_layers_without_attention_have_no_heads() -> None:
-    found = find_units(tiny_network("lfm2"))
+    found = find_units(tiny_network("lfm2")).select()
     assert (found.n_layers, found.layer.tolist()) == (2, [1] * 4)
 
 
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("mamba", "no"),
         ("bert", "depends on later tokens"),
     ],
 )
@@ -213,4 +212,4 @@ def test_a_model_that_fails_is_refused_and_left_as_it_was() -> None:
     network.model.layers[1].mlp.forward = forward
     assert AttentionInterface.get_interface is stock
     assert all(not m._forward_pre_hooks for m in network.modules())
-    assert len(find_units(network)) == 8
+    assert len(find_units(network).select()) == 8

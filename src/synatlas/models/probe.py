@@ -10,7 +10,10 @@ from torch import Tensor, nn
 
 from synatlas.errors import ModelError
 from synatlas.models.experts import expert_sources
+from synatlas.models.layers import FORWARD_ERRORS, find_parts
 from synatlas.models.quiet import quiet
+from synatlas.models.recurrent import recurrent
+from synatlas.models.sublayers import sublayers
 from synatlas.models.taps import expert_calls
 from synatlas.models.trace import Event, Mixed, Read, trace
 from synatlas.models.units import SITES, Source, UnitTable
@@ -27,17 +30,6 @@ CAUSAL_TOLERANCE: Final = 1e-3
 
 #: Least part of a slice's squared slopes that comes from its own head.
 DOMINANCE: Final = 0.5
-
-#: What a model's own forward raises on inputs it was not made for.
-FORWARD_ERRORS: Final = (
-    RuntimeError,
-    TypeError,
-    ValueError,
-    AttributeError,
-    LookupError,
-    AssertionError,
-    ImportError,
-)
 
 
 def find_units(model: nn.Module) -> UnitTable:
@@ -58,13 +50,15 @@ def find_units(model: nn.Module) -> UnitTable:
     Returns
     -------
     UnitTable
-        Every attention head at every site, in order of layer and index.
+        Every attention head at every site, in order of layer and index, then experts, recurrent
+        units and sub-layers, see :mod:`synatlas.models.recurrent` and
+        :mod:`synatlas.models.sublayers`.
 
     Raises
     ------
     ModelError
-        No layer has attention heads; an attention cannot be read as heads; the model is not
-        causal, or does not run on a plain token sequence.
+        No layer has attention heads or recurrent units; an attention cannot be read as heads; the
+        model is not causal, or does not run on a plain token sequence.
     """
     name = type(model).__name__
     ids = probe_ids(model)
@@ -82,14 +76,17 @@ def find_units(model: nn.Module) -> UnitTable:
     _check_head(model, name, events)
     layers = _layers(model, name, events)
     found = [_heads(name, i, of_layer) for i, of_layer in enumerate(layers.events)]
-    if not any(found):
-        raise _refused(name, "none of its layers has attention heads")
+    parts = find_parts(model)
+    units = recurrent(parts)
+    if not any(found) and not units:
+        raise _refused(name, "none of its layers has attention heads or recurrent units")
     sources = [s for of_layer in found for s in of_layer]
     if any(s.sites != SITES for s in sources):
         sources += _projections(model, name, layers, sources)
         sources.sort(key=lambda s: (s.layer, s.first, SITES.index(s.sites[0])))
     experts = expert_sources(model, calls, layers.modules, rows=2)
-    return UnitTable(sources=(*sources, *experts), n_layers=layers.count)
+    others = (*experts, *units, *sublayers(parts))
+    return UnitTable(sources=(*sources, *others), n_layers=layers.count)
 
 
 def probe_ids(model: Any) -> Tensor:

@@ -327,10 +327,74 @@ def _shared_in(tap: Tap) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _split_input_of(tap: Tap) -> Iterator[None]:
+    """What the module reads first, where rows, positions and units may be one axis."""
+
+    def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
+        del module
+        tap.take(args[0].reshape(rows.count, -1, tap.source.count * tap.source.width))
+
+    with _rows(tap.model) as rows, ExitStack() as stack:
+        stack.callback(tap.module.register_forward_pre_hook(hook).remove)
+        yield
+
+
+@contextmanager
+def _output_of(tap: Tap) -> Iterator[None]:
+    """What the module gives: a tensor, or the first sequence of a tuple."""
+
+    def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        del module, args
+        given = output if isinstance(output, Tensor) else first_sequence(output)
+        tap.take(given.reshape(rows.count, -1, given.shape[-1]))
+
+    with _rows(tap.model) as rows, _around(tap.module, None, after):
+        yield
+
+
+@contextmanager
+def _update_of(tap: Tap) -> Iterator[None]:
+    """What the module gives less what it reads."""
+    given: list[Tensor] = []
+
+    def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        # A copy: the module may add to its input in place.
+        del module
+        given[:] = [first_sequence((*args, *kwargs.values())).clone()]
+
+    def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        del module, args
+        tap.take(first_sequence(output) - given.pop())
+
+    with ExitStack() as stack:
+        stack.callback(tap.module.register_forward_pre_hook(note, with_kwargs=True).remove)
+        stack.callback(tap.module.register_forward_hook(hook).remove)
+        yield
+
+
+def first_sequence(x: Any) -> Tensor:
+    """The first (row, position, feature) tensor of what a module reads or gives."""
+    found = sequences(x)
+    if not found:
+        raise LookupError("no tensor of rows, positions and features")
+    return found[0]
+
+
+def sequences(x: Any) -> list[Tensor]:
+    """Floating (row, position, feature) tensors of what a module reads or gives, in order."""
+    parts = x if isinstance(x, tuple | list) else (x,)
+    tensors = [t for t in parts if isinstance(t, Tensor) and t.ndim == 3]
+    return [t for t in tensors if t.is_floating_point()]
+
+
 #: How sources are read: their `at` -> what reads all of that name in one context.
 READERS: Final[MappingProxyType[str, Reader]] = MappingProxyType(
     {
         "input": each(_input_of),
+        "split_input": each(_split_input_of),
+        "output": each(_output_of),
+        "update": each(_update_of),
         "attention": _attention_in,
         "mixing": each(_mixing_in),
         "experts": each(_experts_in),

@@ -13,10 +13,28 @@ from synatlas.axes import unit_label
 from synatlas.errors import ConfigError
 
 #: Kinds of units, in the order in which they stand within a layer, and the letters of their labels.
-KINDS: Final = MappingProxyType({"head": "H", "expert": "E", "shared_expert": "S"})
+KINDS: Final = MappingProxyType(
+    {
+        "head": "H",
+        "recurrent": "R",
+        "expert": "E",
+        "shared_expert": "S",
+        "attention": "A",
+        "mlp": "M",
+        "block": "B",
+    }
+)
 
-#: What can be asked for -> kinds of units.
-UNITS: Final = MappingProxyType({"heads": ("head",), "experts": ("expert", "shared_expert")})
+#: What can be asked for -> kinds of units; ``all`` are those that divide the sub-layers.
+UNITS: Final = MappingProxyType(
+    {
+        "heads": ("head",),
+        "recurrent": ("recurrent",),
+        "experts": ("expert", "shared_expert"),
+        "all": ("head", "recurrent", "expert", "shared_expert"),
+        "sublayers": ("attention", "mlp", "block"),
+    }
+)
 
 #: What the activity of a routed expert can be, by name.
 POLICIES: Final = MappingProxyType(
@@ -101,11 +119,12 @@ class UnitTable:
         check_names(units, site)
         chosen = [s for s in self.sources if s.kind in UNITS[units] and site in s.sites]
         if not chosen:
-            has = sorted({f"{s.kind} at {site}" for s in self.sources for site in s.sites})
+            kinds = {s.kind for s in self.sources if site in s.sites}
+            has = [name for name, of in UNITS.items() if kinds.intersection(of)]
             raise ConfigError(
                 given=f"units {units!r} at site {site!r}",
-                expected=f"units that this model has: {', '.join(has)}",
-                cause=_ABSENT.get(units, ""),
+                expected=f"units that this model has there: {', '.join(has)}",
+                cause=_ABSENT.get(units, "it has none in any layer"),
                 remedy="choose among these, or another model",
             )
         order = list(KINDS)

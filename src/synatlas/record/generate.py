@@ -2,23 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
-from weakref import WeakKeyDictionary
+from typing import Any
 
 import torch
-from torch import Tensor, nn
 from transformers import GenerationConfig
 
+from synatlas.models.batching import batching_of, groups
 from synatlas.models.load import LanguageModel
 from synatlas.models.quiet import quiet
-
-#: Length of the prompts that :func:`pads_freely` runs; the shorter has half as many.
-PADDED_TOKENS: Final = 11
-
-#: Greatest change of logits, relative to the largest, that padding may make.
-PADDING_TOLERANCE: Final = 1e-4
-
-_PADS_FREELY: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 
 
 def end_ids(model: LanguageModel) -> tuple[int, ...]:
@@ -56,11 +47,10 @@ def greedy(
     Returns
     -------
     list
-        Token ids of each reply. Prompts of other lengths in the call do not matter: where
-        :func:`pads_freely` finds that they would, only prompts of one length run together.
+        Token ids of each reply. Other prompts in the call do not matter, see :func:`batches`.
     """
     replies: list[list[int]] = [[] for _ in prompts]
-    for rows in same_length(model, prompts):
+    for rows in batches(model, prompts):
         alike = [prompts[i] for i in rows]
         found = _continued(model, alike, tokens=tokens, stop_at_eos=stop_at_eos)
         for i, reply in zip(rows, found, strict=True):
@@ -68,57 +58,18 @@ def greedy(
     return replies
 
 
-def same_length(model: LanguageModel, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
-    """Rows that may run in one batch: all, or those of one length each."""
-    lengths = [len(p) for p in prompts]
-    if len(set(lengths)) == 1 or pads_freely(model):
-        return [[*range(len(prompts))]]
-    return [[i for i, n in enumerate(lengths) if n == length] for length in sorted({*lengths})]
-
-
-def pads_freely(model: LanguageModel) -> bool:
-    """Whether padding on the left leaves the model's next token as it is.
-
-    Models whose positions are counted from the padded start, whose recurrent state takes padding
-    in, or that compress the past in blocks, read a padded prompt as another one. The first call
-    runs two short prompts, padded and each by itself.
+def batches(model: LanguageModel, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Prompts that may be continued together, by their places: see
+    :mod:`synatlas.models.batching`.
     """
-    network: Any = model.model
-    if network not in _PADS_FREELY:
-        ids = [(3 + i) % vocabulary_size(model) for i in range(PADDED_TOKENS)]
-        rows = [ids, ids[: PADDED_TOKENS // 2]]
-        padded = _first_logits(model, rows)
-        alone = torch.cat([_first_logits(model, [row]) for row in rows])
-        tolerance = max(PADDING_TOLERANCE, 8 * torch.finfo(model.dtype).eps)
-        error = (padded - alone).abs().max()
-        _PADS_FREELY[network] = bool(error <= tolerance * alone.abs().max())
-    return _PADS_FREELY[network]
-
-
-def _first_logits(model: LanguageModel, prompts: Sequence[Sequence[int]]) -> Tensor:
-    """Of the first step: after another token the later ones say nothing."""
-    output = _generated(model, prompts, tokens=1, stop_at_eos=True, logits=True)
-    return torch.nan_to_num(output.logits[0].float())
+    if len(prompts) == 1:
+        return [[0]]
+    return groups([len(prompt) for prompt in prompts], batching_of(model.model).generate)
 
 
 def _continued(
     model: LanguageModel, prompts: Sequence[Sequence[int]], *, tokens: int, stop_at_eos: bool
 ) -> list[list[int]]:
-    ends = end_ids(model)
-    longest = max(map(len, prompts))
-    output = _generated(model, prompts, tokens=tokens, stop_at_eos=stop_at_eos).sequences
-    replies = output[:, longest:].tolist()
-    return [_until_end(reply, ends) if stop_at_eos else reply for reply in replies]
-
-
-def _generated(
-    model: LanguageModel,
-    prompts: Sequence[Sequence[int]],
-    *,
-    tokens: int,
-    stop_at_eos: bool,
-    logits: bool = False,
-) -> Any:
     ends = end_ids(model)
     # Any valid token does: padding is masked, and cut off after an end.
     pad = ends[0] if ends else 0
@@ -131,8 +82,6 @@ def _generated(
         pad_token_id=pad,
         use_cache=True,
         disable_compile=True,
-        return_dict_in_generate=True,
-        output_logits=logits,
     )
     longest = max(map(len, prompts))
     # On the left: every row's next token then comes at the same place.
@@ -140,9 +89,11 @@ def _generated(
     mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
     network: Any = model.model
     with quiet(), _settings(network, config), torch.no_grad():
-        return network.generate(
+        output = network.generate(
             ids.to(model.device), attention_mask=mask.to(model.device), generation_config=config
         )
+    replies = output[:, longest:].tolist()
+    return [_until_end(reply, ends) if stop_at_eos else reply for reply in replies]
 
 
 def _until_end(reply: list[int], ends: tuple[int, ...]) -> list[int]:

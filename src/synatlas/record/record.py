@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import xarray as xr
 
@@ -23,6 +23,7 @@ from synatlas.record.asked import (
 )
 from synatlas.record.batches import Job
 from synatlas.record.decoded import token_ends
+from synatlas.record.live import check_stepped, self_test
 from synatlas.record.memory import rows_at_once, with_fewer_rows
 from synatlas.record.reading import (
     Options,
@@ -33,13 +34,10 @@ from synatlas.record.reading import (
     read_rows,
 )
 from synatlas.record.recording import RECORDING, Labels, assemble
-from synatlas.record.replay import SELF_TEST_TOKENS, Agreement, Reading, live_against_replay
+from synatlas.record.replay import Agreement
 from synatlas.record.styles import render, storable, style_name
 from synatlas.record.threads import fitting_threads
 from synatlas.tasks.prompts import Prompts
-
-#: Tokens of the two prompts of the live-against-replayed comparison, at most.
-SELF_TEST_PROMPTS: Final = (12, 7)
 
 
 def record(
@@ -71,8 +69,12 @@ def record(
     model : a loaded model, or the name of one.
     prompts : prompts, or texts; the built-in battery where None.
     tokens : tokens of each reply, at least 8.
-    units : what is recorded: ``heads``, the query heads of attention; ``experts``, the experts of
-        every layer that has a router, and the experts that all tokens pass there.
+    units : what is recorded: ``heads``, the query heads of attention; ``recurrent``, the heads or
+        channel groups of mixers without attention, see :func:`synatlas.models.recurrent.recurrent`;
+        ``experts``, the experts of every layer that has a router, and the experts that all tokens
+        pass there; ``all``, these together; ``sublayers``, one unit each for what attention (or
+        another mixer) gives, what the MLP gives, and what the whole layer adds to its input, see
+        :func:`synatlas.models.sublayers.sublayers`.
     site : where: ``z``, a head's output before anything else; ``proj_in``, what the output
         projection reads of it, after a gate or a normalisation where the model has one.
     reduce : how its vector becomes a number, in float32: ``norm``, the L2 norm; ``mean``, over its
@@ -112,7 +114,8 @@ def record(
         An option is out of range, there are no prompts, or prompt and reply together are longer
         than the model's context.
     ModelError
-        As :func:`synatlas.models.load.load`, or the tokenizer is not this model's.
+        As :func:`synatlas.models.load.load`; the tokenizer is not this model's; recurrent units
+        differ between generating and replay, see :func:`synatlas.record.live.check_stepped`.
 
     References
     ----------
@@ -159,8 +162,9 @@ def record(
         return read_prompts(replace(job, rows=rows), options, progress)
 
     with fitting_threads(model):
+        check_stepped(model, ids, options.table)
         read = with_fewer_rows(attempt, job.rows, progress)
-        agreement = _self_test(model, ids, read.reading, signed=options.signed)
+        agreement = self_test(model, ids, read.reading, signed=options.signed)
     result = read.result
     return assemble(
         activity=result.activity,
@@ -290,7 +294,7 @@ def replay(
             rows_at_first,
             progress,
         )
-        agreement = _self_test(model, rows, read.reading, signed=options.signed)
+        agreement = self_test(model, rows, read.reading, signed=options.signed)
     result = read.result
     return assemble(
         activity=result.activity,
@@ -320,15 +324,6 @@ def replay(
             },
         ),
     )
-
-
-def _self_test(
-    model: LanguageModel, rows: Sequence[Sequence[int]], reading: Reading, *, signed: bool
-) -> Agreement:
-    room = (model.context_length or SELF_TEST_TOKENS + max(SELF_TEST_PROMPTS)) - SELF_TEST_TOKENS
-    first, second = (max(1, min(most, room)) for most in SELF_TEST_PROMPTS)
-    shortened = [rows[0][:first], rows[-1][:second]]
-    return live_against_replay(model, shortened, reading=reading, signed=signed)
 
 
 def _attrs(model: LanguageModel, options: Options, agreement: Agreement) -> dict[str, object]:

@@ -9,11 +9,12 @@ import torch
 from jaxtyping import Float, Int, Int8
 from torch import Tensor
 
+from synatlas.models.batching import batching_of, groups
 from synatlas.models.load import LanguageModel
 from synatlas.models.reducers import Reducers
 from synatlas.models.taps import capture, head_at
 from synatlas.models.units import UnitTable
-from synatlas.record.generate import greedy, same_length
+from synatlas.record.generate import batches, greedy
 
 #: Logits that a pass may build at once, in values; 2^26 are 256 MB in float32.
 LOGITS_AT_ONCE: Final = 2**26
@@ -56,7 +57,8 @@ def replay_rows(
 
     Prompt and reply are fed together, without a cache. Sample t is taken at position
     ``len(prompt) - 1 + t``, where token t of the reply is predicted; the last token is therefore
-    not fed. Rows are padded on the right, where causal attention never looks.
+    not fed. Rows are padded on the right, where causal attention never looks, unless the model
+    allows no padding, see :mod:`synatlas.models.batching`.
 
     A row with an empty prompt is a document: it is fed whole, sample t is taken at the position
     of token t itself, and the first token has no log-probability.
@@ -71,20 +73,24 @@ def replay_rows(
     """
     per_row = steps * model.model.get_output_embeddings().weight.shape[0]  # type: ignore[operator]
     size = max(1, LOGITS_AT_ONCE // per_row)
+    how = batching_of(model.model).replay if len(prompts) > 1 else "padded"
+    lengths = [len(p) + len(r) - bool(p) for p, r in zip(prompts, replies, strict=True)]
     pieces = [
-        _pass(model, prompts[i : i + size], replies[i : i + size], steps=steps, reading=reading)
-        for i in range(0, len(prompts), size)
+        together[i : i + size]
+        for together in groups(lengths, how)
+        for i in range(0, len(together), size)
     ]
-    return Replayed(
-        activity=np.concatenate([p.activity for p in pieces]),
-        logprob=np.concatenate([p.logprob for p in pieces]),
-        routed=_joined([p.routed for p in pieces]),
-    )
-
-
-def _joined(pieces: Sequence[np.ndarray | None]) -> np.ndarray | None:
-    there = [piece for piece in pieces if piece is not None]
-    return np.concatenate(there) if there else None
+    activity = np.empty((len(prompts), steps, len(reading.units)), dtype=np.float32)
+    logprob = np.empty((len(prompts), steps), dtype=np.float32)
+    routed = None
+    for chosen in pieces:
+        rows, answers = [prompts[i] for i in chosen], [replies[i] for i in chosen]
+        done = _pass(model, rows, answers, steps=steps, reading=reading)
+        activity[chosen], logprob[chosen] = done.activity, done.logprob
+        if done.routed is not None:
+            routed = np.empty(activity.shape, dtype=np.int8) if routed is None else routed
+            routed[chosen] = done.routed
+    return Replayed(activity=activity, logprob=logprob, routed=routed)
 
 
 def _pass(
@@ -141,13 +147,18 @@ def _logprob(
 class Agreement(NamedTuple):
     """How far what is read while generating and what is replayed agree.
 
-    `error` is the greatest relative difference of activities that were routed alike; `rerouted` the
-    share of an expert's choices that are made while generating and not in the replay, None where
-    no unit is routed.
+    `errors` is the greatest relative difference of each unit's activities that were routed alike;
+    `rerouted` the share of an expert's choices that are made while generating and not in the
+    replay, None where no unit is routed.
     """
 
-    error: float
+    errors: Float[np.ndarray, " unit"]
     rerouted: float | None
+
+    @property
+    def error(self) -> float:
+        """The greatest error of any unit."""
+        return float(self.errors.max())
 
 
 def live_against_replay(
@@ -173,7 +184,7 @@ def live_against_replay(
     replies: list[list[int]] = [[] for _ in prompts]
     live = np.zeros((len(prompts), SELF_TEST_TOKENS, len(reading.units)), dtype=np.float32)
     then = np.ones(live.shape, dtype=bool)
-    for rows in same_length(model, prompts):
+    for rows in batches(model, prompts):
         with capture(model.model, reading.units, reduce=reading.reduce) as taken:
             alike = [prompts[i] for i in rows]
             said = greedy(model, alike, tokens=SELF_TEST_TOKENS, stop_at_eos=False)
@@ -193,8 +204,8 @@ def live_against_replay(
         lost = then & (again.routed == 0)
         difference[then != (again.routed == 1)] = 0.0
         rerouted = float(lost.sum() / max(1, then.sum()))
-    error = np.divide(difference, scale, out=difference, where=scale > 0).max()
-    return Agreement(float(error), rerouted)
+    relative = np.divide(difference, scale, out=difference, where=scale > 0)
+    return Agreement(relative.max(axis=(0, 1)), rerouted)
 
 
 def _over_passes(read: Callable[..., Tensor | None]) -> Tensor:

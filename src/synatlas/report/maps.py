@@ -239,7 +239,7 @@ def block_size(atoms: xr.Dataset) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Blocks:
-    """Units in the order of layer and index, gathered into blocks that never cross a layer."""
+    """Units by layer, kind and index, gathered into blocks that never cross a layer."""
 
     size: int
     block: np.ndarray
@@ -249,7 +249,7 @@ class _Blocks:
     @classmethod
     def of(cls, atoms: xr.Dataset) -> "_Blocks":
         layer = atoms["layer"].values
-        order = np.lexsort((atoms["index"].values, layer))
+        order = np.lexsort((atoms["index"].values, atoms["kind"].values, layer))
         per_layer = np.unique(layer, return_counts=True)[1]
         size = 1
         while (-(-per_layer // size)).sum() > max(MATRIX_CELLS, len(per_layer)):
