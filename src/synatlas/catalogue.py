@@ -17,6 +17,14 @@ FAMILIES = (
     "Jamba, Bamba, Zamba, Falcon-H1, Nemotron-H, LFM2, Qwen3-Next, MiniMax and other hybrids"
 )
 
+#: Kinds of units in words.
+NAMES = {
+    "head": "heads",
+    "recurrent": "recurrent units",
+    "expert": "experts",
+    "shared_expert": "shared experts",
+}
+
 
 def listed() -> Iterator[str]:
     """The bundled models, one line each, and the covered families."""
@@ -37,11 +45,12 @@ def checked(name: str) -> Iterator[str]:
     model = load(name)
     units = model.found.select("all")
     yield f"{model.name}: {model.model_type}, revision {model.revision}"
-    for kind in sorted(set(units.kind)):
+    for kind in dict.fromkeys(units.kind):
         layers = Counter(units.layer[np.array(units.kind) == kind].tolist())
         per_layer = sorted(set(layers.values()))
+        some = "" if len(layers) == model.n_layers else f"{len(layers)} of "
         yield (
-            f"{layers.total()} units of kind {kind} in {len(layers)} of {model.n_layers} layers "
+            f"{layers.total()} {NAMES[kind]} in {some}{model.n_layers} layers "
             f"({per_layer} per layer)"
         )
     dtype = str(model.dtype).removeprefix("torch.")

@@ -173,6 +173,7 @@ def test_blocks_partition_units_and_never_cross_a_layer(heads: list[int]) -> Non
             "unit": [f"{a}.{b}" for a, b in zip(layer, index, strict=True)],
             "layer": ("unit", layer),
             "index": ("unit", index),
+            "kind": ("unit", ["head"] * len(index)),
         }
     )
     blocks = _Blocks.of(made)
