@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from synatlas.models import batching
 from synatlas.models.batching import Batching, batching_of, groups
 from synatlas.record.record import record, replay
 from tiny_models import TinyModel
@@ -52,7 +53,7 @@ def test_rows_of_given_tokens_keep_their_order(
     rows = [[*range(5, 25)], [*range(40, 50)], [*range(60, 80)]]
     expected = replay(model, rows, 4, units="all")
     equal = Batching(generate="equal", replay="equal")
-    monkeypatch.setattr("synatlas.record.replay.batching_of", lambda network: equal)
+    monkeypatch.setitem(batching._KNOWN, model.model, equal)
     found = replay(model, rows, 4, units="all")
     assert np.allclose(found["activity"], expected["activity"], rtol=1e-5, equal_nan=True)
     assert np.allclose(found["logprob"], expected["logprob"], atol=1e-5, equal_nan=True)

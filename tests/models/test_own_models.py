@@ -44,7 +44,7 @@ def test_own_attention_with_a_gate_is_read_before_and_after_it(mixing: str) -> N
 
 @pytest.mark.parametrize("mixing", MIXINGS)
 def test_own_attention_without_a_gate_is_read_at_its_projection(mixing: str) -> None:
-    found = find_units(own_model(mixing=mixing, gated=False))
+    found = find_units(own_model(mixing=mixing, gated=False)).select()
     assert [(s.at, s.module, s.count, s.width) for s in found.sources] == [
         ("input", f"blocks.{i}.out", HEADS, WIDTH) for i in range(2)
     ]

@@ -139,7 +139,7 @@ def test_gated_heads_are_read_before_and_after_the_gate() -> None:
 def test_one_attention_in_two_calls() -> None:
     """diffllama mixes two halves of the values by the same weights: its heads hold both."""
     network = tiny_network("diffllama")
-    found = find_units(network)
+    found = find_units(network).select()
     assert [(s.at, s.calls, s.count, s.width) for s in found.sources] == [
         ("attention", 2, 4, 40)
     ] * 2

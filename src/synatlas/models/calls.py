@@ -13,7 +13,7 @@ from synatlas.models.trace import Event, Mixed, trace
 
 
 @final
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LayerCall:
     """A call of a module inside a decoder layer.
 

@@ -132,11 +132,13 @@ def _parts(model: nn.Module, layer: int, whole: LayerCall, calls: list[LayerCall
     depth = whole.name.count(".") + 1
     direct = [c for c in calls if c.name.count(".") == depth and _has_weights(c.module)]
     writers = [c for c in direct if _is_stream(c.output, streams[0])]
-    # Of matrices that stand in the layer itself, as in OPT, the last is the MLP's output.
+    # Of matrices that stand in the layer itself, as in OPT, the last is the MLP's output; where
+    # attention stands there too, they cannot be told apart.
     bare = [c for c in writers if is_matrix(c.module)]
+    known = bare[-1:] if not whole.attends or any(c.attends for c in direct) else []
     found: list[Part] = []
     for call in writers:
-        if not any(call is one for one in bare[:-1]):
+        if call not in bare or call in known:
             with suppress(*FORWARD_ERRORS):
                 found.append(_part(model, layer, call, calls))
     update = outputs[0] - streams[0]
