@@ -20,11 +20,12 @@ from transformers.modeling_utils import AttentionInterface
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from every_type import tiny_type
+from synatlas.catalogue import NAMES
 from synatlas.errors import ModelError
 from synatlas.models.load import LanguageModel
 from synatlas.models.reducers import identity, norm
 from synatlas.models.taps import capture
-from synatlas.models.units import UnitTable
+from synatlas.models.units import UNITS, UnitTable
 from synatlas.record.replay import Reading, live_against_replay
 from tiny_models import as_language_model, tiny_tokenizer
 
@@ -68,16 +69,17 @@ class Checked(NamedTuple):
 
 
 def _units(found: UnitTable) -> str:
-    kinds = Counter((s.kind, s.count, s.width) for s in found.sources if "z" in s.sites)
+    kinds = Counter(
+        (s.kind, s.count, s.width) for s in found.sources if "z" in s.sites and s.kind in NAMES
+    )
     shapes = [
-        f"{n} x {count} {kind.replace('_', ' ')}s of {width}"
-        for (kind, count, width), n in kinds.items()
+        f"{n} x {count} {NAMES[kind]} of {width}" for (kind, count, width), n in kinds.items()
     ]
     return "; ".join(shapes)
 
 
 def _sites(found: UnitTable) -> str:
-    heads = [s for s in found.sources if s.kind == "head"]
+    heads = [s for s in found.sources if s.kind in {"head", "recurrent"}]
     if all(set(s.sites) >= {"z", "proj_in"} for s in heads):
         return "equal"
     return "apart" if any("proj_in" in s.sites for s in heads) else "z only"
@@ -107,8 +109,11 @@ def check(name: str) -> Checked:
 
 
 def live_error(model: LanguageModel) -> float:
-    """Greatest relative difference of norms, live and replayed, over all units."""
-    units = model.units
+    """Greatest relative difference of norms, live and replayed, of all but experts."""
+    sources = tuple(
+        s for s in model.found.sources if "z" in s.sites and s.kind not in UNITS["experts"]
+    )
+    units = UnitTable(sources=sources, n_layers=model.n_layers)
     return live_against_replay(model, PROMPTS, reading=Reading(units, norm)).error
 
 
@@ -218,7 +223,7 @@ Norms read while generating (with a cache, and with left padding where it change
 
 - *units*: layers x units of so many features each.
 - *sites*: `equal` where the output projection reads the heads as they are; `apart` where a gate or a normalisation comes between `z` and `proj_in`; `z only` where no matrix has columns of each head.
-- *live*: greatest relative difference of norms, live and replayed; above {LIVE_TOLERANCE:.0e} the type is not counted as covered.
+- *live*: greatest relative difference of norms, live and replayed, of heads, recurrent units and sub-layers; above {LIVE_TOLERANCE:.0e} the type is not counted as covered.
 
 Types that are encoders by default are run as decoders (`is_decoder`).
 

@@ -169,8 +169,11 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "recurrent_gemma": {"num_hidden_layers": 3, "head_dim": 16},
     "reformer": {"axial_pos_embds_dim": [16, 48], "axial_pos_shape": [8, 16],
                  "attention_head_size": 16},
+    "rwkv": {"attention_hidden_size": 64},
     "xlm": {"causal": True},
     "xlnet": {"d_head": 16, "d_inner": 40, "attn_type": "uni"},
+    # Its cache is as wide as its heads where widths are multiples of 64.
+    "xlstm": {"hidden_size": 128, "embedding_dim": 128, "num_heads": 4},
     "xmod": {"default_language": "en_XX"},
     "zamba": {"num_hidden_layers": 4, "attention_hidden_size": 128, "attention_head_dim": 32,
               "layers_block_type": ["linear_attention", "hybrid"] * 2},

@@ -43,7 +43,7 @@ FORWARD_ERRORS: Final = (
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """A decoder layer, or a direct part of one that has weights and gives what the stream takes.
+    """A decoder layer, or a direct part of one that has weights.
 
     Parameters
     ----------
@@ -51,6 +51,7 @@ class Part:
     layer : the layer that it is, or is in.
     width : features of the stream.
     whole : whether it is the layer itself.
+    writes : whether what it gives has the form of the stream.
     mixes : whether what it gives at a position depends on positions two or more before.
     attends : whether an attention function runs inside.
     own : the module whose output is what the part gives, without a residual stream that it adds.
@@ -61,6 +62,7 @@ class Part:
     layer: int
     width: int
     whole: bool = False
+    writes: bool = True
     mixes: bool = False
     attends: bool = False
     own: str = ""
@@ -124,27 +126,32 @@ def _shared(model: nn.Module, layers: list[str]) -> set[nn.Module]:
 
 
 def _parts(model: nn.Module, layer: int, whole: LayerCall, calls: list[LayerCall]) -> list[Part]:
-    streams = sequences((*whole.args, *whole.kwargs.values()))
-    outputs = sequences(whole.output)
-    if not streams or not outputs or outputs[0].shape != streams[0].shape:
-        return []
-    width = streams[0].shape[-1]
     depth = whole.name.count(".") + 1
     direct = [c for c in calls if c.name.count(".") == depth and _has_weights(c.module)]
-    writers = [c for c in direct if _is_stream(c.output, streams[0])]
+    streams = sequences((*whole.args, *whole.kwargs.values()))
+    outputs = sequences(whole.output)
+    one = bool(streams and outputs) and outputs[0].shape == streams[0].shape
+    writers = [c for c in direct if one and _is_stream(c.output, streams[0])]
     # Of matrices that stand in the layer itself, as in OPT, the last is the MLP's output; where
     # attention stands there too, they cannot be told apart.
-    bare = [c for c in writers if is_matrix(c.module)]
-    known = bare[-1:] if not whole.attends or any(c.attends for c in direct) else []
+    bare = [c for c in direct if is_matrix(c.module)]
+    known = [c for c in writers if c in bare][-1:]
+    if whole.attends and not any(c.attends for c in direct):
+        known = []
     found: list[Part] = []
-    for call in writers:
+    for call in direct:
         if call not in bare or call in known:
             with suppress(*FORWARD_ERRORS):
-                found.append(_part(model, layer, call, calls))
-    update = outputs[0] - streams[0]
+                part = _part(model, layer, call, calls, writes=call in writers)
+                # Several streams side by side (hyper-connections) take no part's output as it is.
+                found += [part] if part.writes or part.recurrence else []
+    writing = [part for part in found if part.writes]
     given = {c.name: c.output for c in calls}
-    if len(found) == 1 and _same(update, _stream(given[found[0].own])):
+    if not one or (
+        len(writing) == 1 and _same(outputs[0] - streams[0], _stream(given[writing[0].own]))
+    ):
         return found
+    width = streams[0].shape[-1]
     return [Part(module=whole.name, layer=layer, width=width, whole=True), *found]
 
 
@@ -165,10 +172,12 @@ def _has_weights(module: nn.Module) -> bool:
     return any(parameter.ndim > 1 for parameter in module.parameters())
 
 
-def _part(model: nn.Module, layer: int, call: LayerCall, calls: list[LayerCall]) -> Part:
+def _part(
+    model: nn.Module, layer: int, call: LayerCall, calls: list[LayerCall], *, writes: bool
+) -> Part:
     if isinstance(call.output, Tensor) and call.output.ndim == 2:
         width = call.output.shape[-1]
-        return Part(module=call.name, layer=layer, width=width, own=call.name)
+        return Part(module=call.name, layer=layer, width=width, writes=writes, own=call.name)
     inside = [c for c in calls if c.name.startswith(f"{call.name}.")]
     matrices = [c for c in inside if is_matrix(c.module) and sequences(c.output)]
     last = matrices[-1] if matrices else None
@@ -185,6 +194,7 @@ def _part(model: nn.Module, layer: int, call: LayerCall, calls: list[LayerCall])
         module=call.name,
         layer=layer,
         width=output.shape[-1],
+        writes=writes,
         mixes=mixes,
         attends=call.attends,
         own=last.name if adds and last is not None else call.name,

@@ -16,7 +16,7 @@ def sublayers(parts: Sequence[Part]) -> tuple[Source, ...]:
     adds what one part gives, and nothing else, has none, because it would be that part again.
     """
     found: list[Source] = []
-    for part in parts:
+    for part in (p for p in parts if p.writes):
         kind = _kind(part)
         source = Source(
             module=part.module if part.whole else part.own,
