@@ -16,7 +16,6 @@ from synatlas.models.reducers import Reducers
 from synatlas.models.units import UnitTable
 from synatlas.progress import Progress
 from synatlas.record.generate import greedy
-from synatlas.record.memory import rows_at_once
 from synatlas.record.replay import Reading, replay_rows
 
 
@@ -127,14 +126,15 @@ def replay_batches(
     before: Sequence[Sequence[int]],
     after: Sequence[Sequence[int]],
     reading: Reading,
-    batch_size: int | None,
+    rows: int,
     progress: Progress,
     *,
     steps: int | None = None,
 ) -> Result:
     """Replay rows of given tokens, `before` and `after` the start of the series.
 
-    `steps` is the length of the step axis, that of the longest row where None.
+    `rows` are put through at once. `steps` is the length of the step axis, that of the longest row
+    where None.
     """
     lengths = [len(b) + len(a) for b, a in zip(before, after, strict=True)]
     steps = steps or max(map(len, after))
@@ -142,7 +142,7 @@ def replay_batches(
     logprob = np.empty((len(after), steps), dtype=np.float32)
     routed = None
     done = 0
-    for chosen in split(lengths, batch_size or rows_at_once(model, lengths)):
+    for chosen in split(lengths, rows):
         replayed = replay_rows(
             model,
             [before[i] for i in chosen],

@@ -17,7 +17,6 @@ from synatlas.record.batches import (
     replay_batches,
 )
 from synatlas.record.components import principal_directions, projecting
-from synatlas.record.memory import rows_at_once
 from synatlas.record.reductions import (
     REDUCTIONS,
     Directions,
@@ -119,15 +118,13 @@ def read_rows(
     before: Sequence[Sequence[int]],
     after: Sequence[Sequence[int]],
     options: Options,
-    batch_size: int | None,
+    rows: int,
     progress: Progress,
 ) -> Read:
-    """Read the units over given tokens, `before` and `after` the start of the series."""
+    """Read the units over given tokens, `before` and `after` the start; `rows` at once."""
     reducers = options.reducers()
     if reducers is not None:
         reading = Reading(options.table, reducers)
-        result = replay_batches(model, before, after, reading, batch_size, progress)
+        result = replay_batches(model, before, after, reading, rows, progress)
         return Read(result, reading, options.directions)
-    lengths = [len(b) + len(a) for b, a in zip(before, after, strict=True)]
-    rows = batch_size or rows_at_once(model, lengths)
     return _fitted(model, options, before, after, rows, progress)
