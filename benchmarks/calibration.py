@@ -8,7 +8,6 @@ Every cell is data sets of 12 units, all 66 pairs of each, 100 steps; two-sided 
 
 import argparse
 import json
-import re
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -17,6 +16,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 import numpy as np
+from marked_tables import show_tables
 from scipy.linalg import solve_discrete_lyapunov
 
 from synatlas.decompose.gaussian import Correlations, closed_form
@@ -271,7 +271,8 @@ def tables(rows: list[dict]) -> dict[str, str]:
             ]
         ],
     )
-    return {"default": default, "power": power, "same-step": same, "beside": beside}
+    made = {"default": default, "power": power, "same-step": same, "beside": beside}
+    return {f"calibration {name}": content for name, content in made.items()}
 
 
 def main() -> None:
@@ -285,20 +286,7 @@ def main() -> None:
     if options.what == "run":
         run(options.results, options.sets)
         return
-    made = tables(read(options.results))
-    if options.into is None:
-        print("\n\n".join(f"{name}\n{text}" for name, text in made.items()))
-        return
-    text = options.into.read_text()
-    for name, body in made.items():
-        mark = f"<!-- table calibration {name} -->"
-        text = re.sub(
-            re.escape(mark) + r".*?<!-- end -->",
-            lambda _, mark=mark, body=body: f"{mark}\n{body}\n<!-- end -->",
-            text,
-            flags=re.DOTALL,
-        )
-    options.into.write_text(text)
+    show_tables(tables(read(options.results)), options.into)
 
 
 if __name__ == "__main__":

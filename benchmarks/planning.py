@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
+from marked_tables import show_tables
 from scipy.optimize import brentq
 
 from synatlas.decompose.engine import choose_engine
@@ -257,14 +258,7 @@ def main() -> None:
     if options.what == "run":
         run(options.results, options.sets)
         return
-    made = table(read(options.results))
-    if options.into is None:
-        print(made)
-        return
-    begin, end = "<!-- table planning -->\n", "<!-- end -->"
-    before, mark, after = options.into.read_text().partition(begin)
-    if mark:
-        options.into.write_text(f"{before}{begin}{made}\n{end}{after.partition(end)[2]}")
+    show_tables({"planning": table(read(options.results))}, options.into)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 from cross_lag import cross_lag_scores
-from planted_tables import print_tables, write_tables
+from marked_tables import show_tables
+from planted_tables import tables
 from scipy import stats
 
 from synatlas.artifact import finish
@@ -365,10 +366,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.what == "run":
         run(options.results[0], options.repetitions, options.only, options.families)
-    elif options.into:
-        write_tables(options.results, options.into)
     else:
-        print_tables(options.results)
+        show_tables(tables(options.results), options.into)
 
 
 if __name__ == "__main__":

@@ -180,23 +180,6 @@ def tables(paths: Iterable[Path]) -> dict[str, str]:
     }
 
 
-def print_tables(paths: Iterable[Path]) -> None:
-    """Print every table."""
-    for name, text in tables(paths).items():
-        print(f"\n{name}\n\n{text}")
-
-
-def write_tables(paths: Iterable[Path], document: Path) -> None:
-    """Put every table where the document says ``<!-- table NAME -->``, over the one there."""
-    text = document.read_text(encoding="utf-8")
-    for name, content in tables(paths).items():
-        begin, end = f"<!-- table {name} -->\n", "<!-- end -->"
-        before, found, after = text.partition(begin)
-        if found:
-            text = f"{before}{begin}{content}\n{end}{after.partition(end)[2]}"
-    document.write_text(text, encoding="utf-8")
-
-
 def _size(rows: Rows, kind: str, family: str) -> str:
     """Cells times repetitions of the data sets that a family has scored."""
     counts = Counter(

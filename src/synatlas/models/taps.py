@@ -1,4 +1,4 @@
-"""Reading a model while it computes: the only module that registers hooks.
+"""Reading the units of a model while it computes, by hooks.
 
 No hook waits for the device: nothing is copied to the host before the caller asks for it.
 """
