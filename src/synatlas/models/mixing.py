@@ -93,7 +93,10 @@ class MixingMode(TorchFunctionMode):
         elif func in _PRODUCTS and len(args) == 2 and are_weights(args[0]):
             z, value = self._split(result), self._split(args[1])
             found = Mixing(
-                z=z, value=value, by=(args[0],), restore=partial(Tensor.reshape, shape=result.shape)
+                z=z,
+                value=value,
+                by=(self._split(args[0]),),
+                restore=partial(Tensor.reshape, shape=result.shape),
             )
         elif func is torch.einsum and len(args) == 3 and isinstance(args[0], str):
             found = _einsum(*args, result)

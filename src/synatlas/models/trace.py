@@ -113,7 +113,7 @@ def trace(model: nn.Module, *, rows: int, cut: bool = False) -> Iterator[list[Ev
 
     def leave(module: nn.Module, args: tuple[Any, ...], output: Any) -> Tensor | None:
         inside.pop()
-        is_read = cut and has_matrix(module) and _is_read(args, rows)
+        is_read = cut and has_matrix(module) and _is_read(args, rows, most=4)
         if not is_read or not isinstance(output, Tensor):
             return None
         leaf = _leaf(output)
@@ -149,9 +149,9 @@ def _leaf(x: Tensor) -> Tensor:
     return x.detach().requires_grad_()
 
 
-def _is_read(args: tuple[Any, ...], rows: int) -> bool:
+def _is_read(args: tuple[Any, ...], rows: int, most: int = 3) -> bool:
     x = args[0] if args else None
-    return isinstance(x, Tensor) and x.ndim == 3 and len(x) == rows
+    return isinstance(x, Tensor) and 3 <= x.ndim <= most and len(x) == rows
 
 
 def has_matrix(module: nn.Module) -> bool:
