@@ -45,7 +45,8 @@ class MapConfig:
         attention), experts (of mixtures of experts, shared ones included), all (these together),
         or sublayers (what attention, MLPs and whole layers give).
     site
-        Where a unit is read: z, its output before the output projection.
+        Where a unit is read: z, its output before anything else; proj_in, after a gate or a
+        normalisation; resid, after the output projection.
     reduce
         How a unit's output vector becomes a number: norm, mean, pc1 (the first principal component
         of the unit's own vectors) or projection (on a given direction).

@@ -29,7 +29,7 @@ def test_own_attention_with_a_gate_is_read_before_and_after_it(mixing: str) -> N
     found = find_units(model)
     assert [(s.at, s.module, s.sites) for s in found.sources[:2]] == [
         ("mixing", "blocks.0", ("z",)),
-        ("input", "blocks.0.out", ("proj_in",)),
+        ("input", "blocks.0.out", ("proj_in", "resid")),
     ]
     with torch.no_grad():
         plain = model(IDS).logits

@@ -123,7 +123,7 @@ def test_gated_heads_are_read_before_and_after_the_gate() -> None:
         for i in range(2)
         for place in (
             (f"model.layers.{i}.self_attn", "attention", ("z",)),
-            (f"model.layers.{i}.self_attn.o_proj", "input", ("proj_in",)),
+            (f"model.layers.{i}.self_attn.o_proj", "input", ("proj_in", "resid")),
         )
     ]
     gates: list[Tensor] = []

@@ -253,7 +253,9 @@ def _projections(
         mixed = [e for e in events if isinstance(e, Mixed) and _is_at(e, source)]
         own = [e.module for e in after if _has_columns(e, mixed, source)]
         if own:
-            found.append(replace(source, module=own[0], at="input", sites=("proj_in",), calls=1))
+            found.append(
+                replace(source, module=own[0], at="input", sites=("proj_in", "resid"), calls=1)
+            )
     return found
 
 

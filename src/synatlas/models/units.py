@@ -46,8 +46,9 @@ POLICIES: Final = MappingProxyType(
 )
 
 #: Where a unit can be read: ``z``, its output before anything else; ``proj_in``, what the output
-#: projection reads of it, after a gate or a normalisation where there is one.
-SITES: Final = ("z", "proj_in")
+#: projection reads of it, after a gate or a normalisation where there is one; ``resid``, what that
+#: makes of it, which is added to the residual stream, as a norm.
+SITES: Final = ("z", "proj_in", "resid")
 
 
 @final
@@ -74,7 +75,7 @@ class Source:
     layer: int
     kind: str = "head"
     at: str = "input"
-    sites: tuple[str, ...] = SITES
+    sites: tuple[str, ...] = ("z", "proj_in")
     count: int
     width: int
     kv_groups: tuple[int, ...] = field(default=())

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, final
 
+from synatlas.errors import ConfigError
+from synatlas.models.contributions import contributions
 from synatlas.models.experts import check_experts
 from synatlas.models.load import LanguageModel
 from synatlas.models.reducers import REDUCERS, Reducers
@@ -29,13 +31,17 @@ from synatlas.record.replay import Reading
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What is read, as the user chose it; every field changes values."""
+    """What is read, as the user chose it; every field changes values.
+
+    `made` are reducers that hold something of the model's own weights.
+    """
 
     units: str
     site: str
     table: UnitTable
     reduce: str
     directions: Directions | None
+    made: Reducers | None = None
 
     def config(self) -> dict[str, object]:
         """Part of a fingerprint; a direction is there by its digest."""
@@ -55,6 +61,8 @@ class Options:
 
     def reducers(self) -> Reducers | None:
         """Functions of the vectors; None where a direction is to be fitted first."""
+        if self.made is not None:
+            return self.made
         if REDUCTIONS[self.reduce].direction == "fitted":
             return None
         return REDUCERS[self.reduce] if self.directions is None else projecting(self.directions)
@@ -64,6 +72,13 @@ def check_options(units: str, site: str, reduce: str, policy: str, *, has_direct
     """Refuse what no model could make right."""
     check_names(units, site, policy)
     check_reduction(reduce, has_direction=has_direction)
+    if site == "resid" and reduce != "norm":
+        raise ConfigError(
+            given=f"reduce {reduce!r} at site 'resid'",
+            expected="reduce 'norm'",
+            cause="what a head adds is as wide as the model and is never built, only its norm",
+            remedy="pass reduce norm, or site proj_in",
+        )
 
 
 def options_for(
@@ -74,7 +89,10 @@ def options_for(
     table = replace(model.found.select(units, site), policy=policy)
     check_experts(table, reduce=reduce)
     directions = None if direction is None else as_directions(direction, table)
-    return Options(units=units, site=site, table=table, reduce=reduce, directions=directions)
+    made = contributions(model.model, table) if site == "resid" else None
+    return Options(
+        units=units, site=site, table=table, reduce=reduce, directions=directions, made=made
+    )
 
 
 class Read(NamedTuple):

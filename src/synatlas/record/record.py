@@ -76,7 +76,8 @@ def record(
         another mixer) gives, what the MLP gives, and what the whole layer adds to its input, see
         :func:`synatlas.models.sublayers.sublayers`.
     site : where: ``z``, a head's output before anything else; ``proj_in``, what the output
-        projection reads of it, after a gate or a normalisation where the model has one.
+        projection reads of it, after a gate or a normalisation where the model has one; ``resid``,
+        what that projection makes of it, without its bias (norm alone).
     reduce : how its vector becomes a number, in float32: ``norm``, the L2 norm; ``mean``, over its
         features; ``projection`` on `direction`; ``pc1``, projection on the direction along which
         the unit's vectors vary most over all recorded samples [1]_, its largest component
