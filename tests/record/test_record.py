@@ -184,7 +184,7 @@ def test_begin_comes_after_the_checks_and_progress_counts(model: LanguageModel) 
         ({"units": "neurons"}, "one of heads, recurrent, experts, all, sublayers"),
         ({"units": "experts"}, "in a loop of its own"),
         ({"policy": "sparse"}, "one of contribution, unweighted, dense"),
-        ({"site": "resid"}, "one of z"),
+        ({"site": "residual"}, "one of z"),
         ({"reduce": "identity"}, "one of norm"),
         ({"prompt_style": "story"}, "one of auto"),
         ({"prompt_style": "chat"}, "chat template"),
