@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from synatlas.models.calls import LayerCall, layer_calls
+from synatlas.models.hooks import first_sequence, sequences
 from synatlas.models.mixers import Recurrence, find_recurrence, is_matrix
 from synatlas.models.quiet import quiet
-from synatlas.models.taps import first_sequence, sequences
 
 #: Tokens of the probe.
 TOKENS: Final = 7

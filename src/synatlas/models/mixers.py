@@ -6,7 +6,7 @@ from typing import final
 from torch import Tensor, nn
 
 from synatlas.models.calls import LayerCall, inputs_of, silenced
-from synatlas.models.taps import first_sequence
+from synatlas.models.hooks import first_sequence
 
 
 @final

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from synatlas.errors import ModelError
 from synatlas.models.experts import expert_sources
+from synatlas.models.hooks import expert_calls
 from synatlas.models.layers import FORWARD_ERRORS, find_parts
 from synatlas.models.quiet import quiet
 from synatlas.models.recurrent import recurrent
 from synatlas.models.sublayers import sublayers
-from synatlas.models.taps import expert_calls
 from synatlas.models.trace import Event, Mixed, Read, trace
 from synatlas.models.units import SITES, Source, UnitTable
 

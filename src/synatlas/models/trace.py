@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from synatlas.models.hooks import attention_calls
 from synatlas.models.mixing import Mixing, MixingMode
-from synatlas.models.taps import attention_calls
 
 
 @final
