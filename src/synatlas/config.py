@@ -55,6 +55,9 @@ class MapConfig:
     policy
         Activity of routed experts: contribution (norm of output times weight, 0 where not routed),
         unweighted (0 where not routed), or dense (every expert at every token; slow).
+    capture
+        When units are read: replay (in one pass over prompt and reply) or live (while the reply is
+        generated; cheaper, and right where the two differ).
     redundancy
         Double-redundancy function: mmi or ccs.
     estimator
@@ -107,6 +110,7 @@ class MapConfig:
     reduce: str = "norm"
     direction: str = ""
     policy: str = "contribution"
+    capture: str = "replay"
     redundancy: str = "mmi"
     estimator: str = "gaussian"
     lag: int = 1
@@ -169,7 +173,7 @@ class MapConfig:
         from synatlas.decompose.nulls import NULLS
         from synatlas.decompose.redundancy import REDUNDANCIES
         from synatlas.models.units import POLICIES, SITES, UNITS
-        from synatlas.record.reductions import check_reduction
+        from synatlas.record.reductions import check_capture, check_reduction
         from synatlas.record.styles import STYLES
 
         _one_of("--prompt-style", self.prompt_style, STYLES)
@@ -183,6 +187,7 @@ class MapConfig:
         for name in self.nuisance:
             _one_of("--nuisance", name, NUISANCES)
         check_reduction(self.reduce, has_direction=bool(self.direction))
+        check_capture(self.capture, reduce=self.reduce)
         _at_least("--tokens", self.tokens, LEAST_TOKENS)
         _at_least("--lag", self.lag, 1)
         _at_least("--seed", self.seed, 0)

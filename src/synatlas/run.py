@@ -244,6 +244,7 @@ class _Journey:
             reduce=config.reduce,
             direction=self.direction,
             policy=config.policy,
+            capture=config.capture,
             prompt_style=config.prompt_style,
             system=config.system,
             stop_at_eos=config.stop_at_eos,

@@ -19,6 +19,7 @@ from tiny_models import TinyModel
 
 TEXTS = ["One two three", "Why?", "A rather longer prompt than the rest", "Tell me", "So"]
 batches_module = sys.modules["synatlas.record.batches"]
+captures_module = sys.modules["synatlas.record.captures"]
 
 #: What torch says on a GPU, and on a CPU under Linux.
 ERRORS = [
@@ -44,9 +45,9 @@ def test_the_recording_is_that_of_the_rows_that_fit(
     expected = record(model, TEXTS, tokens=8, batch_size=2)
     begun: list[int] = []
     told: list[str] = []
-    monkeypatch.setattr(
-        batches_module, "replay_rows", short_of_memory(batches_module.replay_rows, 2, error)
-    )
+    for module in (batches_module, captures_module):
+        limited = short_of_memory(module.replay_rows, 2, error)
+        monkeypatch.setattr(module, "replay_rows", limited)
     found = record(
         model,
         TEXTS,
@@ -66,6 +67,18 @@ def test_the_recording_is_that_of_the_rows_that_fit(
     np.testing.assert_array_equal(
         again["activity"], replay(model, rows, 4, batch_size=2)["activity"]
     )
+
+
+def test_live_capture_begins_anew_too(
+    tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny_model("llama")
+    expected = record(model, TEXTS, tokens=8, batch_size=2, capture="live")
+    limited = short_of_memory(captures_module.continued, 2, ERRORS[0])
+    monkeypatch.setattr(captures_module, "continued", limited)
+    found = record(model, TEXTS, tokens=8, batch_size=5, capture="live")
+    np.testing.assert_array_equal(found["activity"], expected["activity"])
+    np.testing.assert_array_equal(found["logprob"], expected["logprob"])
 
 
 @settings(derandomize=True, deadline=None, max_examples=30)

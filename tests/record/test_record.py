@@ -26,7 +26,7 @@ PROMPTS = Prompts(
     texts=("One two three", "Why?", "A rather longer prompt than the rest", "Tell me", "So"),
     categories=("x", "x", "y", "y", "y"),
 )
-batches_module = sys.modules["synatlas.record.batches"]
+captures_module = sys.modules["synatlas.record.captures"]
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +141,7 @@ def test_an_interrupted_recording_resumes_bitwise(
             raise Killed
         return greedy(*args, **options)
 
-    monkeypatch.setattr(batches_module, "greedy", dies_in_the_third_batch)
+    monkeypatch.setattr(captures_module, "greedy", dies_in_the_third_batch)
     with pytest.raises(Killed):
         record(model, PROMPTS, tokens=16, batch_size=2, parts=tmp_path)
     stored = sorted(p.name for p in tmp_path.iterdir())

@@ -26,7 +26,7 @@ class Tap:
     model : the whole model.
     source : the source.
     reduce : from its units' vectors to what is kept.
-    positions : for each row the positions to keep; all where None.
+    positions : for each row the positions to keep, or a slice for all rows; all where None.
     policy : what the activity of a routed expert is.
     kept : what was read, one entry for each forward pass.
     """
@@ -34,7 +34,7 @@ class Tap:
     model: nn.Module
     source: Source
     reduce: Reducer
-    positions: Int[Tensor, "row sample"] | None
+    positions: Int[Tensor, "row sample"] | slice | None
     policy: str
     kept: list[Tensor | Routed]
 
@@ -52,6 +52,8 @@ class Tap:
         """The positions to keep of (row, position, ...)."""
         if self.positions is None:
             return x
+        if isinstance(self.positions, slice):
+            return x[:, self.positions]
         rows = torch.arange(x.shape[0], device=x.device)[:, None]
         return x[rows, self.positions.to(x.device)]
 

@@ -69,7 +69,7 @@ def capture(
     units: UnitTable,
     *,
     reduce: Reducers = norm,
-    positions: Int[Tensor, "row sample"] | None = None,
+    positions: Int[Tensor, "row sample"] | slice | None = None,
 ) -> Iterator[Capture]:
     """Read the units' outputs in every forward pass inside.
 
@@ -82,7 +82,8 @@ def capture(
     model : the model that `units` was found in.
     units : its units.
     reduce : a reducer, or one for each source.
-    positions : for each row the positions to keep, in this order; all where None.
+    positions : for each row the positions to keep, in this order, or a slice for all rows; all
+        where None.
 
     Yields
     ------

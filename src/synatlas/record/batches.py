@@ -15,6 +15,7 @@ from synatlas.models.load import LanguageModel
 from synatlas.models.reducers import Reducers
 from synatlas.models.units import UnitTable
 from synatlas.progress import Progress
+from synatlas.record.captures import CAPTURE
 from synatlas.record.generate import greedy
 from synatlas.record.replay import Reading, replay_rows
 
@@ -35,6 +36,7 @@ class Job:
     rows : prompts at once.
     parts : folder of finished batches, or None.
     fingerprint : of the recording; it names the finished batches.
+    capture : when the units are read, a key of :data:`synatlas.record.captures.CAPTURE`.
     """
 
     model: LanguageModel
@@ -46,6 +48,7 @@ class Job:
     rows: int
     parts: Path | None
     fingerprint: str
+    capture: str = "replay"
 
 
 @final
@@ -53,7 +56,7 @@ class Job:
 class Result:
     """Recorded series of all prompts in the user's order, and their tokens.
 
-    `routed` is as in :class:`synatlas.record.replay.Replayed`.
+    `routed` is as in :class:`synatlas.record.replay.Samples`.
     """
 
     activity: Float[np.ndarray, "prompt step unit"]
@@ -105,17 +108,19 @@ def _one_batch(job: Job, batch: int, chosen: Sequence[int]) -> Mapping[str, np.n
         if stored is not None:
             return stored
     prompts = [job.prompts[i] for i in chosen]
-    replies = greedy(job.model, prompts, tokens=job.tokens, stop_at_eos=job.stop_at_eos)
+    options = {"tokens": job.tokens, "stop_at_eos": job.stop_at_eos}
+    if job.reduce is None:
+        replies, arrays = greedy(job.model, prompts, **options), {}
+    else:
+        reading = Reading(job.units, job.reduce)
+        replies, read = CAPTURE[job.capture](job.model, prompts, reading=reading, **options)
+        arrays = {"activity": read.activity, "logprob": read.logprob}
+        arrays |= {} if read.routed is None else {"routed": read.routed}
     token = [[*reply, *[-1] * (job.tokens - len(reply))] for reply in replies]
-    arrays = {
+    arrays |= {
         "token": np.array(token, dtype=np.int32),
         "n_steps": np.array([len(reply) for reply in replies], dtype=np.int32),
     }
-    if job.reduce is not None:
-        reading = Reading(job.units, job.reduce)
-        read = replay_rows(job.model, prompts, replies, steps=job.tokens, reading=reading)
-        arrays |= {"activity": read.activity, "logprob": read.logprob}
-        arrays |= {} if read.routed is None else {"routed": read.routed}
     if path is not None:
         save_part(path, arrays)
     return arrays

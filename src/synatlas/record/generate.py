@@ -1,10 +1,13 @@
-"""Greedy continuation of prompts, in batches, without hooks."""
+"""Greedy continuation of prompts, in batches."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, final
 
 import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 from transformers import GenerationConfig
 
 from synatlas.models.batching import batching_of, groups
@@ -52,7 +55,7 @@ def greedy(
     replies: list[list[int]] = [[] for _ in prompts]
     for rows in batches(model, prompts):
         alike = [prompts[i] for i in rows]
-        found = _continued(model, alike, tokens=tokens, stop_at_eos=stop_at_eos)
+        found = continued(model, alike, tokens=tokens, stop_at_eos=stop_at_eos)
         for i, reply in zip(rows, found, strict=True):
             replies[i] = reply
     return replies
@@ -67,9 +70,48 @@ def batches(model: LanguageModel, prompts: Sequence[Sequence[int]]) -> list[list
     return groups([len(prompt) for prompt in prompts], batching_of(model.model).generate)
 
 
-def _continued(
-    model: LanguageModel, prompts: Sequence[Sequence[int]], *, tokens: int, stop_at_eos: bool
+@final
+@dataclass(frozen=True, slots=True)
+class Surprise:
+    """Suppresses tokens, and notes the log-probability of the one that is then most likely.
+
+    The logits are those of the unmodified model, the sum over the vocabulary included; only one
+    number of each row and step is kept.
+
+    Parameters
+    ----------
+    suppressed : tokens that may not come.
+    logprob : of the most likely of the others, in nats and in float32, one entry for each step.
+    """
+
+    suppressed: Int[Tensor, " token"]
+    logprob: list[Float[Tensor, " row"]] = field(default_factory=list)
+
+    def __call__(
+        self, ids: Int[Tensor, "row place"], logits: Float[Tensor, "row token"]
+    ) -> Float[Tensor, "row token"]:
+        """The logits of one step, those of suppressed tokens -inf."""
+        del ids
+        allowed = logits.index_fill(1, self.suppressed, -torch.inf)
+        self.logprob.append((allowed.amax(-1) - logits.logsumexp(-1)).float())
+        return allowed
+
+
+def surprise_of(model: LanguageModel, *, stop_at_eos: bool) -> Surprise:
+    """What suppresses the tokens that :func:`greedy` suppresses."""
+    ends = () if stop_at_eos else end_ids(model)
+    return Surprise(torch.tensor(ends, dtype=torch.long, device=model.device))
+
+
+def continued(
+    model: LanguageModel,
+    prompts: Sequence[Sequence[int]],
+    *,
+    tokens: int,
+    stop_at_eos: bool,
+    surprise: Surprise | None = None,
 ) -> list[list[int]]:
+    """As :func:`greedy`, for prompts that may share a batch; `surprise` is told of every step."""
     ends = end_ids(model)
     # Any valid token does: padding is masked, and cut off after an end.
     pad = ends[0] if ends else 0
@@ -78,7 +120,7 @@ def _continued(
         num_beams=1,
         max_new_tokens=tokens,
         eos_token_id=list(ends) if stop_at_eos and ends else None,
-        suppress_tokens=list(ends) if ends and not stop_at_eos else None,
+        suppress_tokens=list(ends) if ends and not (stop_at_eos or surprise) else None,
         pad_token_id=pad,
         use_cache=True,
         disable_compile=True,
@@ -90,7 +132,10 @@ def _continued(
     network: Any = model.model
     with quiet(), _settings(network, config), torch.no_grad():
         output = network.generate(
-            ids.to(model.device), attention_mask=mask.to(model.device), generation_config=config
+            ids.to(model.device),
+            attention_mask=mask.to(model.device),
+            generation_config=config,
+            logits_processor=[surprise] if surprise else None,
         )
     replies = output[:, longest:].tolist()
     return [_until_end(reply, ends) if stop_at_eos else reply for reply in replies]

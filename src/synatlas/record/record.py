@@ -34,6 +34,7 @@ from synatlas.record.reading import (
     read_rows,
 )
 from synatlas.record.recording import RECORDING, Labels, assemble
+from synatlas.record.reductions import check_capture
 from synatlas.record.replay import Agreement
 from synatlas.record.styles import render, storable, style_name
 from synatlas.record.threads import fitting_threads
@@ -50,6 +51,7 @@ def record(
     reduce: str = "norm",
     direction: Any = None,
     policy: str = "contribution",
+    capture: str = "replay",
     prompt_style: str = "auto",
     system: str = "",
     stop_at_eos: bool = False,
@@ -60,8 +62,7 @@ def record(
 ) -> xr.Dataset:
     """Let a model reply to prompts, and record every unit's activity at every generated token.
 
-    Replies are generated greedily without hooks; prompt and reply are then fed once more, without
-    a cache, and the units are read. Sample t of a series is the activity at the position that
+    Replies are generated greedily. Sample t of a series is the activity at the position that
     produces token t, so the first sample is the prompt's last position.
 
     Parameters
@@ -90,6 +91,14 @@ def record(
         ``dense``, of every expert at every token, which costs as many times more as there are
         experts for each that is chosen. A shared expert's output is multiplied by its gate,
         where it has one, for ``contribution`` alone.
+    capture : when the units are read: ``replay``, after a reply is generated without hooks, in one
+        pass over prompt and reply, without a cache; ``live``, while it is generated, which saves
+        that pass, and its memory. They agree to rounding where cached generation computes what a
+        plain pass does (`live_replay_error` of the recording says how far). Where it does not,
+        live reads what the model really did: recurrent units whose cached step is other code,
+        which a replay refuses, and mixtures of experts in bfloat16, where a router near a tie
+        chooses another expert in another batch. Replay gives what others can compute from the
+        tokens, as :func:`replay` does. ``pc1`` needs it.
     prompt_style : ``chat``, ``question``, ``raw``, or ``auto``: chat where the tokenizer has a
         template, else question.
     system : system prompt, before every prompt; styles chat and question take one.
@@ -116,13 +125,15 @@ def record(
         than the model's context.
     ModelError
         As :func:`synatlas.models.load.load`; the tokenizer is not this model's; recurrent units
-        differ between generating and replay, see :func:`synatlas.record.live.check_stepped`.
+        differ between generating and replay, see :func:`synatlas.record.live.check_stepped`, and
+        are replayed; the model does not run once for every token, and is read live.
 
     References
     ----------
     .. [1] Jolliffe (2002), Principal Component Analysis, Springer, doi:10.1007/b98835.
     """
     check_options(units, site, reduce, policy, has_direction=direction is not None)
+    check_capture(capture, reduce=reduce)
     check_tokens(tokens)
     asked = as_prompts(prompts)
     model = load(model) if isinstance(model, str) else model
@@ -140,6 +151,7 @@ def record(
         reduce=reduce,
         direction=direction,
         policy=policy,
+        capture=capture,
         prompt_style=style,
         system=system,
         stop_at_eos=stop_at_eos,
@@ -155,6 +167,7 @@ def record(
         rows=batch_size or rows_at_once(model, [len(i) + tokens for i in ids]),
         parts=None if parts is None else Path(parts),
         fingerprint=fingerprint,
+        capture=capture,
     )
 
     def attempt(rows: int) -> Read:
@@ -163,7 +176,8 @@ def record(
         return read_prompts(replace(job, rows=rows), options, progress)
 
     with fitting_threads(model):
-        check_stepped(model, ids, options.table)
+        if capture == "replay":
+            check_stepped(model, ids, options.table)
         read = with_fewer_rows(attempt, job.rows, progress)
         agreement = self_test(model, ids, read.reading, signed=options.signed)
     result = read.result
@@ -178,6 +192,7 @@ def record(
         directions=read.directions,
         attrs={
             **_attrs(model, options, agreement),
+            "capture": capture,
             "alignment": "producing",
             "prompt_style": style,
             "end_of_sequence": "kept" if stop_at_eos else "suppressed",
@@ -197,6 +212,7 @@ def record_fingerprint(
     reduce: str = "norm",
     direction: Any = None,
     policy: str = "contribution",
+    capture: str = "replay",
     prompt_style: str = "auto",
     system: str = "",
     stop_at_eos: bool = False,
@@ -214,6 +230,7 @@ def record_fingerprint(
             "dtype": str(model.dtype),
             "prompts": _digest([list(asked.ids), list(asked.texts), list(asked.categories)]),
             "tokens": tokens,
+            "capture": capture,
             "prompt_style": style_name(prompt_style, model.tokenizer),
             "system": system,
             "stop_at_eos": stop_at_eos,
@@ -308,6 +325,7 @@ def replay(
         directions=read.directions,
         attrs={
             **_attrs(model, options, agreement),
+            "capture": "replay",
             "alignment": "producing" if lengths[0] else "document",
             "prompt_style": "given",
             "end_of_sequence": "given",

@@ -104,6 +104,8 @@ RECORDING = Schema(
     },
     # model: name as given; model_revision: commit or content hash; n_layers: decoder layers.
     # alignment: "producing", or "document" where sample t is taken at the position of token t.
+    # capture: "replay" where units were read in a pass over the tokens, "live" where they were read
+    # while the model generated them; recordings without it were replayed.
     # live_replay_error: greatest relative difference of activities, live against replayed.
     # policy: what the activity of a routed expert is, and rerouted: the share of choices of experts
     # that differ, live against replayed; both where some unit is an expert.

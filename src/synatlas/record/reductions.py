@@ -1,4 +1,6 @@
-"""Which number stands for a unit's output vector, and the directions that some of them need."""
+"""Which number stands for a unit's output vector, the directions that some of them need, and when
+it is read.
+"""
 
 import hashlib
 from dataclasses import dataclass
@@ -44,6 +46,15 @@ REDUCTIONS: Final = MappingProxyType(
 )
 
 
+#: When the units of a reply are read, by name.
+CAPTURES: Final = MappingProxyType(
+    {
+        "replay": "in one pass over prompt and reply together, after the reply is generated",
+        "live": "while the reply is generated",
+    }
+)
+
+
 class Directions(NamedTuple):
     """A direction of length 1 for every unit, 0 where its vectors do not vary.
 
@@ -81,6 +92,25 @@ def check_reduction(name: str, *, has_direction: bool) -> None:
             given=f"reduce {name!r} with{'' if has_direction else 'out'} a direction",
             expected="a direction with reduce 'projection', and with no other",
             remedy="pass reduce projection and a direction (--direction FILE), or neither of them",
+        )
+
+
+def check_capture(name: str, *, reduce: str) -> None:
+    """Refuse an unknown way, and one that cannot have the direction that `reduce` needs."""
+    if name not in CAPTURES:
+        raise ConfigError(
+            given=f"capture {name!r}",
+            expected=f"one of {', '.join(CAPTURES)}",
+            remedy="choose one of these names",
+        )
+    if name == "live" and REDUCTIONS[reduce].direction == "fitted":
+        raise ConfigError(
+            given=f"capture {name!r} with reduce {reduce!r}",
+            expected="capture 'replay'",
+            cause="the direction is fitted to all replies, and is not known while they are "
+            "generated",
+            remedy="pass capture replay, or reduce projection and directions that were fitted "
+            "before",
         )
 
 

@@ -32,8 +32,8 @@ class Reading(NamedTuple):
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Replayed:
-    """What one pass gave.
+class Samples:
+    """What was read of some rows.
 
     `activity` is (row, step, unit), NaN after a row's last step; `logprob` (row, step) in nats,
     NaN there and where nothing precedes the token. `routed` is 1 where the unit was computed for
@@ -52,7 +52,7 @@ def replay_rows(
     *,
     steps: int,
     reading: Reading,
-) -> Replayed:
+) -> Samples:
     """Activity at the position that produces each token of `replies`.
 
     Prompt and reply are fed together, without a cache. Sample t is taken at position
@@ -90,7 +90,7 @@ def replay_rows(
         if done.routed is not None:
             routed = np.empty(activity.shape, dtype=np.int8) if routed is None else routed
             routed[chosen] = done.routed
-    return Replayed(activity=activity, logprob=logprob, routed=routed)
+    return Samples(activity=activity, logprob=logprob, routed=routed)
 
 
 def _pass(
@@ -100,7 +100,7 @@ def _pass(
     *,
     steps: int,
     reading: Reading,
-) -> Replayed:
+) -> Samples:
     fed = [[*p, *r[:-1]] if p else list(r) for p, r in zip(prompts, replies, strict=True)]
     longest = max(map(len, fed))
     device = model.device
@@ -128,7 +128,7 @@ def _pass(
             routed[row, len(reply) :] = -1
         if not prompt:
             logprob[row, 0] = np.nan
-    return Replayed(activity=activity, logprob=logprob, routed=routed)
+    return Samples(activity=activity, logprob=logprob, routed=routed)
 
 
 def _padded(replies: Sequence[Sequence[int]], steps: int) -> Int[Tensor, "row step"]:
