@@ -110,6 +110,10 @@ def no_config(folder: Path) -> None:
     (folder / "config.json").unlink()
 
 
+def adapter_alone(folder: Path) -> None:
+    (folder / "config.json").rename(folder / "adapter_config.json")
+
+
 def broken_config(folder: Path) -> None:
     (folder / "config.json").write_text("{")
 
@@ -155,6 +159,7 @@ def encoder(folder: Path) -> None:
     ("damage", "told"),
     [
         (no_config, "no config.json"),
+        (adapter_alone, r"adapter alone(.|\n)*synatlas\.adopt"),
         (broken_config, "config.json"),
         (unknown_type, "nosuchtype"),
         (pickled, "pickled weights"),

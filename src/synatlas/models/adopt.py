@@ -1,6 +1,7 @@
 """A model that the user has loaded: quantised, adapted, spread over devices, or made by hand."""
 
 import hashlib
+from itertools import chain
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from synatlas.errors import ModelError
 from synatlas.models.load import LanguageModel, context_length
+from synatlas.models.placement import input_device, weights_present
 from synatlas.models.probe import find_units
 
 
@@ -65,7 +67,7 @@ def adopt(
         name=name,
         revision=weights_digest(model),
         model_type=config.model_type,
-        device=embedding.weight.device,
+        device=input_device(model),
         dtype=embedding.weight.dtype,
         n_layers=units.n_layers,
         found=units,
@@ -76,9 +78,11 @@ def adopt(
 def weights_digest(model: nn.Module) -> str:
     """SHA-256 over the class, and name, type, shape and bytes of every parameter and buffer."""
     digest = hashlib.sha256(type(model).__name__.encode())
-    for kind in (model.named_parameters(), model.named_buffers()):
-        for name, tensor in kind:
-            digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-            values = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
-            digest.update(values.numpy().tobytes())
+    for path, module in model.named_modules():
+        with weights_present(module):
+            own = (module.named_parameters(path, False), module.named_buffers(path, False))
+            for name, tensor in chain(*own):
+                digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+                values = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
+                digest.update(values.numpy().tobytes())
     return digest.hexdigest()[:40]

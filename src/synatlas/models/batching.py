@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import GenerationConfig
 
 from synatlas.models.layers import FORWARD_ERRORS
+from synatlas.models.placement import input_device
 from synatlas.models.quiet import quiet
 
 #: Rows that may share a batch: of any length, padded; of one length; none.
@@ -117,7 +118,7 @@ def _alike(a: Float[Tensor, "step token"], b: Float[Tensor, "step token"]) -> bo
 
 def _generated(model: Any, rows: Sequence[Sequence[int]]) -> list[Tensor]:
     longest = max(map(len, rows))
-    device = model.get_input_embeddings().weight.device
+    device = input_device(model)
     ids = torch.tensor([[0] * (longest - len(r)) + list(r) for r in rows], device=device)
     mask = torch.tensor([[0] * (longest - len(r)) + [1] * len(r) for r in rows], device=device)
 
@@ -144,7 +145,7 @@ def _generated(model: Any, rows: Sequence[Sequence[int]]) -> list[Tensor]:
 
 def _passed(model: Any, rows: Sequence[Sequence[int]]) -> list[Tensor]:
     longest = max(map(len, rows))
-    device = model.get_input_embeddings().weight.device
+    device = input_device(model)
     ids = torch.tensor([list(r) + [0] * (longest - len(r)) for r in rows], device=device)
     mask = torch.tensor([[1] * len(r) + [0] * (longest - len(r)) for r in rows], device=device)
     logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from synatlas.models.placement import device_of
 from synatlas.models.reducers import Reducer
 from synatlas.models.units import Source, UnitTable
 
@@ -44,11 +45,11 @@ def gram(projection: nn.Module, source: Source) -> Float[Tensor, "head feature f
         projection = copy.deepcopy(projection).float()
         weight = projection.weight
     kind = weight.dtype if weight.is_floating_point() else torch.get_default_dtype()
-    size = source.count * source.width
-    nothing = projection(torch.zeros(1, 1, size, dtype=kind, device=weight.device))
+    size, where = source.count * source.width, device_of(projection)
+    nothing = projection(torch.zeros(1, 1, size, dtype=kind, device=where))
     grams: list[Tensor] = []
     for head in range(source.count):
-        units = torch.zeros(1, source.width, size, dtype=kind, device=weight.device)
+        units = torch.zeros(1, source.width, size, dtype=kind, device=where)
         units[0, :, head * source.width : (head + 1) * source.width].fill_diagonal_(1.0)
         rows = (projection(units) - nothing)[0].float()
         grams.append(rows @ rows.T)

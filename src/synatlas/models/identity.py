@@ -80,11 +80,14 @@ def resolve(name: str) -> Source:
     path = Path(name).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
+            adapter = (path / "adapter_config.json").is_file()
             raise ModelError(
                 given=f"the folder {name}",
                 expected="a folder with config.json, *.safetensors and tokenizer files",
-                cause="it has no config.json",
-                remedy="pass the folder that save_pretrained wrote",
+                cause="it holds an adapter alone" if adapter else "it has no config.json",
+                remedy="load the model and its adapter with peft, and give it to synatlas.adopt"
+                if adapter
+                else "pass the folder that save_pretrained wrote",
             )
         return Source(kind="folder", name=path.resolve().name, location=str(path))
     if not name or path.exists() or path.is_absolute() or name.startswith((".", "~")):

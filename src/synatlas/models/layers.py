@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from synatlas.models.calls import LayerCall, layer_calls
 from synatlas.models.hooks import first_sequence, sequences
 from synatlas.models.mixers import Recurrence, find_recurrence, is_matrix
+from synatlas.models.placement import input_device
 from synatlas.models.quiet import quiet
 
 #: Tokens of the probe.
@@ -98,7 +99,7 @@ def find_parts(model: nn.Module) -> tuple[Part, ...]:
 
     embedding: Any = model.get_input_embeddings()  # type: ignore[operator]
     ids = torch.arange(3, 3 + TOKENS).remainder(embedding.weight.shape[0]).repeat(2, 1)
-    ids = ids.to(embedding.weight.device)
+    ids = ids.to(input_device(model))
     with torch.no_grad(), quiet(), layer_calls(model, list(places), inspect, rows=2):
         model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
     return tuple(max(found.values(), key=len, default=[]))

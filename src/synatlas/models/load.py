@@ -15,12 +15,22 @@ from huggingface_hub.errors import (
 )
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoTokenizer,
+    PreTrainedConfig,
+)
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+)
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from synatlas.errors import ConfigError, ModelError
 from synatlas.models.identity import Source, card_seed, folder_digest, resolve
+from synatlas.models.placement import input_device
 from synatlas.models.probe import find_units
 from synatlas.models.quiet import quiet
 from synatlas.models.units import UnitTable
@@ -38,6 +48,11 @@ CONTEXT_NAMES: Final = ("max_position_embeddings", "n_positions", "n_ctx", "max_
 
 #: The device that stands for all of them.
 SPREAD: Final = "auto"
+
+#: Types of models that transformers knows and that write text after text.
+TEXT_TYPES: Final = (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.keys() | MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES.keys()
+)
 
 #: Seconds to wait for the Hub before saying that it cannot be reached.
 HUB_TIMEOUT_S: Final = 10
@@ -118,6 +133,9 @@ def load(
 ) -> LanguageModel:
     """Load a causal language model and find its units.
 
+    Of a model that also takes images or sound the decoder of text is read, and nothing else is
+    ever fed to it.
+
     Parameters
     ----------
     name : ``bundled:NAME``, a local folder, or a Hub id.
@@ -164,7 +182,7 @@ def load(
                 source, pinned, config, weights_type, allow_pickle=allow_pickle, spread=spread
             )
         if spread:
-            where = model.get_input_embeddings().weight.device
+            where = input_device(model)
         else:
             model = model.to(where)
         model = model.eval().requires_grad_(False)
@@ -275,7 +293,7 @@ def _is_known(source: Source, pinned: _Pinned) -> bool:
         settings, _ = PreTrainedConfig.get_config_dict(pinned.location, **pinned.options)
     except _FILE_ERRORS as error:
         raise _unreadable(source, "config.json", error) from error
-    return settings.get("model_type") in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    return settings.get("model_type") in TEXT_TYPES
 
 
 def _config(source: Source, pinned: _Pinned) -> PreTrainedConfig:
@@ -283,7 +301,7 @@ def _config(source: Source, pinned: _Pinned) -> PreTrainedConfig:
         config = AutoConfig.from_pretrained(pinned.location, **pinned.options)
     except _FILE_ERRORS as error:
         raise _unreadable(source, "config.json", error) from error
-    known = config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    known = config.model_type in TEXT_TYPES
     own_code = "AutoModelForCausalLM" in getattr(config, "auto_map", {})
     if config.is_encoder_decoder or not (known or own_code):
         raise ModelError(
@@ -293,6 +311,12 @@ def _config(source: Source, pinned: _Pinned) -> PreTrainedConfig:
             remedy="choose a causal language model, such as Llama, Qwen, Gemma or GPT-NeoX",
         )
     return config
+
+
+def _class_of(config: PreTrainedConfig) -> Any:
+    """What builds the model: where a type also sees, text alone if it can be had alone."""
+    sees = config.model_type in TEXT_TYPES - MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.keys()
+    return AutoModelForImageTextToText if sees else AutoModelForCausalLM
 
 
 def _tokenizer(source: Source, pinned: _Pinned) -> PreTrainedTokenizerBase:
@@ -329,7 +353,7 @@ def _fresh(
 ) -> Any:
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
-        model = AutoModelForCausalLM.from_config(
+        model = _class_of(config).from_config(
             config,
             dtype=torch.float32,
             trust_remote_code=pinned.options["trust_remote_code"],
@@ -356,13 +380,15 @@ def _stored(
             "ask for random_init",
         )
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = _class_of(config).from_pretrained(
             pinned.location,
             config=config,
             dtype="auto" if dtype is None else dtype,
             use_safetensors=None if allow_pickle else True,
             output_loading_info=True,
             device_map="auto" if spread else None,
+            # Else transformers asks the Hub for an adapter, for many seconds where there is no net.
+            adapter_kwargs={"local_files_only": pinned.options["local_files_only"]},
             **pinned.options,
         )
     except _FILE_ERRORS as error:

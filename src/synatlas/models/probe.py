@@ -12,6 +12,7 @@ from synatlas.errors import ModelError
 from synatlas.models.experts import expert_sources
 from synatlas.models.hooks import expert_calls
 from synatlas.models.layers import FORWARD_ERRORS, find_parts
+from synatlas.models.placement import input_device
 from synatlas.models.quiet import quiet
 from synatlas.models.recurrent import recurrent
 from synatlas.models.sublayers import sublayers
@@ -95,7 +96,7 @@ def probe_ids(model: Any) -> Tensor:
     vocabulary = embedding.weight.shape[0]
     ids = torch.arange(3, 3 + PROBE_TOKENS).remainder(vocabulary).repeat(2, 1)
     ids[1, -1] = (int(ids[1, -1]) + 1) % vocabulary
-    return ids.to(embedding.weight.device)
+    return ids.to(input_device(model))
 
 
 def _check_causal(name: str, logits: Tensor) -> None:
