@@ -23,7 +23,7 @@ class Muon:
     Parameters
     ----------
     matrices
-        The parameters to train.
+        The parameters to train: matrices, or stacks of them, each orthogonalised by itself.
     momentum
         Of the Nesterov average of gradients.
     weight_decay
@@ -44,11 +44,13 @@ class Muon:
         by_shape: dict[torch.Size, list[int]] = {}
         for index, matrix in enumerate(self.matrices):
             by_shape.setdefault(matrix.shape, []).append(index)
-        for (rows, columns), indices in by_shape.items():
+        for shape, indices in by_shape.items():
+            rows, columns = shape[-2:]
             updates = torch.stack([self._nesterov(index) for index in indices])
+            directions = orthogonalised(updates.reshape(-1, rows, columns)).reshape(updates.shape)
             # Tall and wide matrices then change by the same amount per entry (torch "original").
             scale = max(1.0, rows / columns) ** 0.5
-            for index, direction in zip(indices, orthogonalised(updates), strict=True):
+            for index, direction in zip(indices, directions, strict=True):
                 matrix = self.matrices[index]
                 matrix.mul_(1.0 - lr * self.weight_decay).sub_(direction, alpha=lr * scale)
                 matrix.grad = None

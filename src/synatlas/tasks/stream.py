@@ -42,6 +42,9 @@ class StreamConfig:
     late_from, late_shares
         From this step on, categories and levels are drawn in proportion to these numbers:
         category -> one number for each difficulty.
+    late_over
+        Over this many steps after `late_from` the shares go linearly from those before to these;
+        0 changes them at once.
     """
 
     seed: int
@@ -52,6 +55,7 @@ class StreamConfig:
     copy_share: float
     late_from: int
     late_shares: dict[str, list[float]]
+    late_over: int = 0
 
 
 @final
@@ -158,20 +162,26 @@ def _segment(
     easy = max(0.0, 1.0 - step / config.easy_steps) if config.easy_steps else 0.0
     if rng.random() < config.copy_share * (0.1 + 0.9 * easy):
         return _question(say_again(rng), config, tokenizer)
+    levels = easy * np.array([0.4, 0.3, 0.2, 0.1]) + (1.0 - easy) * 0.25
     if step >= config.late_from:
-        category, difficulty = _late_cell(config, rng)
+        category, difficulty = _late_cell(step, levels, config, rng)
     else:
         category = tuple(CATEGORIES)[int(rng.integers(len(CATEGORIES)))]
-        levels = easy * np.array([0.4, 0.3, 0.2, 0.1]) + (1.0 - easy) * 0.25
         difficulty = TRAINED_DIFFICULTIES[int(rng.choice(len(TRAINED_DIFFICULTIES), p=levels))]
     return _question(generate(category, difficulty, 1, rng)[0], config, tokenizer)
 
 
-def _late_cell(config: StreamConfig, rng: np.random.Generator) -> tuple[str, int]:
-    """Category and difficulty, drawn by their late shares."""
+def _late_cell(
+    step: int, levels: np.ndarray, config: StreamConfig, rng: np.random.Generator
+) -> tuple[str, int]:
+    """Category and difficulty, drawn by their late shares and what is left of the early ones."""
     cells = [(category, level) for category in CATEGORIES for level in TRAINED_DIFFICULTIES]
     shares = np.array([config.late_shares[category][level - 1] for category, level in cells])
-    return cells[int(rng.choice(len(cells), p=shares / shares.sum()))]
+    shares = shares / shares.sum()
+    if step < config.late_from + config.late_over:
+        late = (step - config.late_from) / config.late_over
+        shares = late * shares + (1.0 - late) * np.tile(levels, len(CATEGORIES)) / len(CATEGORIES)
+    return cells[int(rng.choice(len(cells), p=shares))]
 
 
 def _question(item: Item, config: StreamConfig, tokenizer: PreTrainedTokenizerBase) -> _Segment:

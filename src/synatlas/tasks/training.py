@@ -1,14 +1,14 @@
-"""Training of the bundled reference model: seeded, and resumable bit for bit."""
+"""Training of the bundled models: seeded, and resumable bit for bit."""
 
 from __future__ import annotations
 
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import final
+from typing import Any, Final, final
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -16,19 +16,52 @@ from torch import nn
 from transformers import (
     AutoModelForCausalLM,
     LlamaConfig,
+    Mamba2Config,
+    MixtralConfig,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
+from synatlas.errors import ConfigError
 from synatlas.tasks.muon import Muon
 from synatlas.tasks.stream import Batch, StreamConfig, batch_at
 from synatlas.tasks.tokenizer import BOS_ID, EOS_ID, PAD_ID
 
 
+#: A matrix of a layer with fewer rows or columns than this, such as a router's, which has one row
+#: for each expert, is trained with AdamW.
+_LEAST_MATRIX: Final = 16
+
+
 @final
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """Shape of the model and the seed of its first weights."""
+    """Shape of the model and the seed of its first weights.
+
+    Attributes
+    ----------
+    hidden_size
+        Width of the residual stream.
+    intermediate_size
+        Width of the feed-forward block, of each expert where there are several; 0 without one.
+    n_layers, n_heads, head_dim
+        Layers, heads of each, features of each head.
+    max_length
+        Longest sequence, in tokens.
+    init_seed
+        Seed of the first weights.
+    architecture
+        One of :data:`ARCHITECTURES`.
+    n_experts, experts_per_token
+        Routed experts of each layer, and how many of them a token visits.
+    balance_weight
+        Weight of the load-balancing loss beside the loss of the tokens.
+    state_size
+        Features of the recurrent state for each channel.
+    chunk_length
+        Positions that a state-space model computes as one product; changes rounding alone.
+    """
 
     hidden_size: int
     intermediate_size: int
@@ -37,6 +70,12 @@ class ModelConfig:
     head_dim: int
     max_length: int
     init_seed: int
+    architecture: str = "llama"
+    n_experts: int = 0
+    experts_per_token: int = 0
+    balance_weight: float = 0.0
+    state_size: int = 0
+    chunk_length: int = 0
 
 
 @final
@@ -95,22 +134,86 @@ class StepLog:
 def llama_config(config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> LlamaConfig:
     """Llama with as many key-value heads as heads and tied embeddings."""
     return LlamaConfig(
-        vocab_size=len(tokenizer),
+        **_attention(config),
         hidden_size=config.hidden_size,
         intermediate_size=config.intermediate_size,
         num_hidden_layers=config.n_layers,
-        num_attention_heads=config.n_heads,
-        num_key_value_heads=config.n_heads,
-        head_dim=config.head_dim,
-        max_position_embeddings=config.max_length,
-        tie_word_embeddings=True,
-        pad_token_id=PAD_ID,
-        bos_token_id=BOS_ID,
-        eos_token_id=EOS_ID,
+        **_common(tokenizer),
     )
 
 
-def initial_model(config: LlamaConfig, init_seed: int) -> PreTrainedModel:
+def mixtral_config(config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> MixtralConfig:
+    """The same with several feed-forward blocks, of which each token visits the likeliest."""
+    return MixtralConfig(
+        **_attention(config),
+        hidden_size=config.hidden_size,
+        intermediate_size=config.intermediate_size,
+        num_hidden_layers=config.n_layers,
+        num_local_experts=config.n_experts,
+        num_experts_per_tok=config.experts_per_token,
+        router_aux_loss_coef=config.balance_weight,
+        **_common(tokenizer),
+    )
+
+
+def mamba2_config(config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> Mamba2Config:
+    """A state-space model: neither attention nor feed-forward blocks."""
+    return Mamba2Config(
+        hidden_size=config.hidden_size,
+        num_hidden_layers=config.n_layers,
+        num_heads=config.n_heads,
+        head_dim=config.head_dim,
+        expand=config.n_heads * config.head_dim // config.hidden_size,
+        n_groups=1,
+        state_size=config.state_size,
+        chunk_size=config.chunk_length,
+        **_common(tokenizer),
+    )
+
+
+def _attention(config: ModelConfig) -> dict[str, Any]:
+    return {
+        "num_attention_heads": config.n_heads,
+        "num_key_value_heads": config.n_heads,
+        "head_dim": config.head_dim,
+        "max_position_embeddings": config.max_length,
+    }
+
+
+def _common(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    return {
+        "vocab_size": len(tokenizer),
+        "tie_word_embeddings": True,
+        "pad_token_id": PAD_ID,
+        "bos_token_id": BOS_ID,
+        "eos_token_id": EOS_ID,
+    }
+
+
+#: What a model may be, by the name of its type in transformers.
+ARCHITECTURES: Final[
+    dict[str, Callable[[ModelConfig, PreTrainedTokenizerBase], PreTrainedConfig]]
+] = {"llama": llama_config, "mixtral": mixtral_config, "mamba2": mamba2_config}
+
+
+def model_config(config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> PreTrainedConfig:
+    """The configuration of a model in transformers.
+
+    Raises
+    ------
+    ConfigError
+        An architecture that is not one of :data:`ARCHITECTURES`.
+    """
+    if config.architecture not in ARCHITECTURES:
+        raise ConfigError(
+            given=f"architecture {config.architecture}",
+            expected=f"one of {', '.join(ARCHITECTURES)}",
+            remedy="choose one of these names",
+        )
+    return ARCHITECTURES[config.architecture](config, tokenizer)
+
+
+def initial_model(config: PreTrainedConfig, init_seed: int) -> PreTrainedModel:
     """The model at step 0, the same for the same seed; torch's global random state is kept.
 
     Parameters
@@ -148,7 +251,7 @@ class Trainer:
         self.step = 0
         self.tokens = 0
         self.cpu_seconds = 0.0
-        layers = [p for name, p in model.named_parameters() if p.ndim == 2 and ".layers." in name]
+        layers = [p for name, p in model.named_parameters() if _is_matrix(name, p)]
         in_layers = {id(p) for p in layers}
         rest = [p for p in model.parameters() if id(p) not in in_layers]
         self.muon = Muon(
@@ -189,20 +292,28 @@ class Trainer:
         )
 
     def _accumulate(self, batch: Batch) -> float:
-        """Gradient of the weighted mean loss of a batch, in pieces of `micro_tokens`."""
+        """Gradient of the weighted mean loss of a batch, in pieces of `micro_tokens`.
+
+        The load-balancing loss of routed experts has a gradient, but is no part of the loss told.
+        """
+        balance = getattr(self.model.config, "router_aux_loss_coef", 0.0)
+        routed = {"output_router_logits": True} if balance else {}
         rows = max(1, self.config.micro_tokens // batch.tokens.shape[1])
         total_weight = batch.weights[:, 1:].sum()
         total = 0.0
         for tokens, weights in zip(
             batch.tokens.split(rows), batch.weights.split(rows), strict=True
         ):
-            logits = self.model(input_ids=tokens, use_cache=False).logits[:, :-1]
+            output = self.model(input_ids=tokens, use_cache=False, **routed)
             losses = nn.functional.cross_entropy(
-                logits.flatten(0, 1), tokens[:, 1:].flatten(), reduction="none"
+                output.logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten(), reduction="none"
             )
             loss = (losses * weights[:, 1:].flatten()).sum() / total_weight
-            loss.backward()
             total += float(loss.detach())
+            if routed:
+                share = balance * tokens.shape[0] / batch.tokens.shape[0]
+                loss = loss + share * output.aux_loss
+            loss.backward()
         return total
 
     def save(self, folder: Path) -> None:
@@ -272,6 +383,12 @@ def read_metadata(path: Path) -> dict[str, str]:
     with path.open("rb") as file:
         header = file.read(int.from_bytes(file.read(8), "little"))
     return json.loads(header)["__metadata__"]
+
+
+def _is_matrix(name: str, parameter: nn.Parameter) -> bool:
+    """Whether it is a matrix of a layer, or a stack of matrices, one for each expert."""
+    is_wide = parameter.ndim > 1 and min(parameter.shape[-2:]) >= _LEAST_MATRIX
+    return is_wide and ".layers." in name
 
 
 def _is_own(name: str) -> bool:
