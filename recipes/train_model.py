@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 
 # Two threads on a shared machine wait for each other; set before torch reads it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -21,7 +22,13 @@ from typing import Any, final
 
 import pandas as pd
 import torch
-from model_cards import measure_exported, rewrite_card, write_card
+from model_cards import (
+    described,
+    measure_exported,
+    measure_snapshots,
+    training_facts,
+    write_card,
+)
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -45,6 +52,8 @@ from synatlas.tasks.training import (
 )
 
 SETTINGS = Path(__file__).with_name("reference.toml")
+#: losses of a step that count as the same
+SAME_LOSS = 1e-3
 
 
 @final
@@ -61,7 +70,11 @@ class Settings:
     sample_rounds, sample_seed
         Size and seed of the sample that the tokenizer is made from.
     snapshots
-        Steps after which the weights are kept.
+        Steps before the last after which the weights are kept.
+    summary, limits, items_per_seed
+        For the card: what it says, and the number of items of each cell and evaluation seed.
+    tables
+        All of the file that decides what the model becomes.
     """
 
     name: str
@@ -70,7 +83,11 @@ class Settings:
     train: TrainConfig
     sample_rounds: int
     sample_seed: int
-    snapshots: tuple[int, ...] = ()
+    snapshots: tuple[int, ...]
+    summary: str
+    limits: tuple[str, ...]
+    items_per_seed: int
+    tables: dict[str, dict[str, Any]]
 
 
 def read_tables(path: Path) -> dict[str, dict[str, Any]]:
@@ -86,15 +103,19 @@ def read_tables(path: Path) -> dict[str, dict[str, Any]]:
 def read_settings(path: Path) -> Settings:
     """Settings from TOML; an unknown or missing key is an error."""
     tables = read_tables(path)
-    train = tables["train"]
-    train["adam_betas"] = tuple(train["adam_betas"])
+    card = tables.pop("card")
+    train = tables["train"] | {"adam_betas": tuple(tables["train"]["adam_betas"])}
     return Settings(
-        path.stem,
-        ModelConfig(**tables["model"]),
-        StreamConfig(**tables["stream"]),
-        TrainConfig(**train),
+        name=path.stem,
+        model=ModelConfig(**tables["model"]),
+        stream=StreamConfig(**tables["stream"]),
+        train=TrainConfig(**train),
         **tables["tokenizer"],
         snapshots=tuple(tables.get("snapshots", {}).get("steps", ())),
+        summary=card["summary"],
+        limits=tuple(card["limits"]),
+        items_per_seed=card["items_per_seed"],
+        tables=tables,
     )
 
 
@@ -176,26 +197,48 @@ def export(trainer: Trainer, out: Path) -> None:
     trainer.tokenizer.save_pretrained(out)
 
 
+def reproduce(settings: Settings, out: Path, steps: int) -> None:
+    """Train the first steps anew and compare their losses with those on the card in `out`."""
+    told = json.loads((out / "card.json").read_text())["first_losses"][:steps]
+    losses = [row.loss for row in make_trainer(settings).run(len(told))]
+    apart = max(abs(loss - before) for loss, before in zip(losses, told, strict=True))
+    print(f"{settings.name}: losses of {len(told)} steps differ by {apart:.1e} at most")
+    if apart > SAME_LOSS:
+        sys.exit(f"more than {SAME_LOSS}: another machine, library version or settings file")
+
+
 def main() -> None:
     """Parse the command line, train, export, measure."""
     parser = argparse.ArgumentParser(description=__doc__)
     todo = parser.add_mutually_exclusive_group(required=True)
     todo.add_argument("--work", type=Path, help="folder for checkpoints")
     todo.add_argument("--card-only", action="store_true", help="measure the model in --out again")
+    todo.add_argument("--reproduce", type=int, metavar="STEPS", help="compare the first losses")
     parser.add_argument("--out", type=Path, required=True, help="folder for the model")
     parser.add_argument("--jobs", type=int, default=1, help="processes for the measurement")
     parser.add_argument("--settings", type=Path, default=SETTINGS)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    if arguments.card_only:
-        rewrite_card(arguments.out, measure_exported(arguments.out, arguments.jobs))
-        return
     settings = read_settings(arguments.settings)
-    trainer = make_trainer(settings)
-    train(trainer, arguments.work, arguments.out, settings.snapshots)
-    export(trainer, arguments.out)
-    cells = measure_exported(arguments.out, arguments.jobs)
-    write_card(trainer, settings, arguments.work, arguments.out, cells)
+    out = arguments.out
+    if arguments.reproduce:
+        reproduce(settings, out, arguments.reproduce)
+        return
+    card = {}
+    if arguments.work:
+        trainer = make_trainer(settings)
+        train(trainer, arguments.work, out, settings.snapshots)
+        export(trainer, out)
+        log = pd.read_csv(arguments.work / "log.csv")
+        card = training_facts(trainer, settings.name, settings.tables, log)
+    count = settings.items_per_seed
+    cells = measure_exported(out, count, arguments.jobs)
+    card |= described(settings.summary, settings.limits, count, cells)
+    if settings.snapshots:
+        steps = (*settings.snapshots, settings.train.steps)
+        seed = settings.model.init_seed
+        card["snapshots"] = measure_snapshots(out, steps, init_seed=seed, jobs=arguments.jobs)
+    write_card(card, out)
 
 
 if __name__ == "__main__":

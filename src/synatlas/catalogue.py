@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from synatlas.models.identity import bundled_models, resolve
+from synatlas.models.identity import bundled_models, resolve, snapshots
 
 #: Families whose units are checked in the tests, in the words of the models' own names.
 FAMILIES = (
@@ -31,7 +31,9 @@ def listed() -> Iterator[str]:
     for name in bundled_models():
         source = resolve(name)
         card = json.loads(Path(source.location, "card.json").read_text(encoding="utf-8"))
-        yield f"{name}: {card['parameters'] / 1e6:.1f} M parameters; {card['summary']}"
+        steps = snapshots(name)
+        kept = f"; revisions {', '.join(steps)}" if len(steps) > 2 else ""
+        yield f"{name}: {card['parameters'] / 1e6:.1f} M parameters; {card['summary']}{kept}"
     yield f"Covered: {FAMILIES}."
     yield "Any other model is probed when it is loaded, and refused with the reason if need be."
     yield "synatlas models --check MODEL loads one and tests it."

@@ -76,7 +76,7 @@ class MapConfig:
     seed
         Seed of nulls and bootstraps.
     revision
-        Branch, tag or commit of a Hub model.
+        Branch, tag or commit of a Hub model; of a bundled model a snapshot, such as step64.
     random_init
         Map a fresh network of the same architecture instead.
     init_seed

@@ -79,7 +79,7 @@ def advance(config: MapConfig, *, until: str = "report", progress: Progress = si
     settings = {
         **config.identity(),
         "model": resolve(config.model).name,
-        "model_revision": content_revision(config.model),
+        "model_revision": content_revision(config.model, config.revision),
         "prompts": _digest(prompts),
         "direction": "" if direction is None else _digest_of(direction),
     }

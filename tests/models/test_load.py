@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig
 
 from synatlas.errors import ConfigError, ModelError
-from synatlas.models.identity import BUNDLED_FOLDER, bundled_models, card_seed, content_revision
+from synatlas.models import identity
+from synatlas.models.identity import bundled_models, card_seed, content_revision, resolve, snapshots
 from synatlas.models.load import load
 from tiny_models import CONFIGS, tiny_network, tiny_tokenizer
 
@@ -91,8 +92,51 @@ def test_bundled_models_load() -> None:
     for name in bundled_models():
         model = load(name)
         assert model.name == name
-        seed = card_seed(BUNDLED_FOLDER / name.removeprefix("bundled:")) or 0
+        seed = card_seed(Path(resolve(name).location)) or 0
         assert load(name, random_init=True).revision == f"{model.revision}+random_init:{seed}"
+
+
+@pytest.fixture
+def family(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout's folder of models, with one of the family and two snapshots of its training."""
+    weights = load_file(saved / "model.safetensors")
+    for step, folder in ((8, "dense"), (1, "dense/step1"), (4, "dense/step4")):
+        shutil.copytree(saved, tmp_path / folder, dirs_exist_ok=True)
+        changed = {name: value * step for name, value in weights.items()}
+        save_file(changed, tmp_path / folder / "model.safetensors", metadata={"format": "pt"})
+    (tmp_path / "dense" / "card.json").write_text(json.dumps({"init_seed": 17, "steps": 8}))
+    monkeypatch.setattr(identity, "FAMILY_FOLDER", tmp_path)
+    return tmp_path / "dense"
+
+
+def test_snapshots_are_revisions_and_the_last_is_the_model(family: Path) -> None:
+    assert "bundled:dense" in bundled_models()
+    assert snapshots("bundled:dense") == ("step0", "step1", "step4", "step8")
+    models = {step: load("bundled:dense", revision=step) for step in snapshots("bundled:dense")}
+    for step, folder in (("step1", family / "step1"), ("step4", family / "step4")):
+        assert models[step].name == "bundled:dense"
+        assert models[step].revision == content_revision(str(folder))
+        stored = load_file(folder / "model.safetensors")["lm_head.weight"]
+        assert torch.equal(models[step].model.get_parameter("lm_head.weight"), stored)
+    last = load("bundled:dense")
+    assert models["step8"].revision == last.revision == content_revision("bundled:dense", "step8")
+    again = load("bundled:dense", random_init=True)
+    assert models["step0"].revision == again.revision == f"{last.revision}+random_init:17"
+    for name, value in again.model.state_dict().items():
+        assert torch.equal(models["step0"].model.state_dict()[name], value)
+    assert card_seed(family / "step4") == 17
+    for revision in ("step2", "step", "main", "../dense"):
+        with pytest.raises(ModelError, match="one of step0, step1, step4, step8"):
+            load("bundled:dense", revision=revision)
+
+
+def test_the_family_is_not_in_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(identity, "FAMILY_FOLDER", tmp_path / "models")
+    assert bundled_models() == ("bundled:reference",)
+    with pytest.raises(ModelError, match="clone of the repository"):
+        load("bundled:dense")
+    with pytest.raises(ModelError, match="no bundled model has this name"):
+        load("bundled:nosuch")
 
 
 def test_dtype_and_device(saved: Path) -> None:

@@ -11,9 +11,9 @@ import pytest
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from synatlas.tasks.card import CARD_SPLITS, cell_items, markdown, sha256
+from synatlas.tasks.card import CARD_SPLITS, cell_items, has_room, markdown, sha256
 from synatlas.tasks.generators import CATEGORIES, CHANCE, DIFFICULTIES, Split
-from synatlas.tasks.score import score
+from synatlas.tasks.score import score, score_samples
 
 #: cells that are recomputed, on items of a seed the card did not use
 SAMPLE: list[tuple[Split, str, int]] = [
@@ -91,3 +91,26 @@ def test_replies_do_not_depend_on_the_batch(
     together = score(bundled_model, bundled_tokenizer, items, max_new_tokens=16)
     alone = score(bundled_model, bundled_tokenizer, items, max_new_tokens=16, batch_size=1)
     assert together == alone
+
+
+def test_samples_are_seeded_keep_the_global_state_and_cool_to_the_greedy_answer(
+    bundled_model: PreTrainedModel, bundled_tokenizer: PreTrainedTokenizerBase
+) -> None:
+    asked = (bundled_model, bundled_tokenizer, cell_items("social", 3, "fresh", 1, 8))
+    torch.manual_seed(3)
+    state = torch.random.get_rng_state()
+    one, again, other = (
+        score_samples(*asked, samples=4, seed=seed, max_new_tokens=10) for seed in (1, 1, 2)
+    )
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert (one == again).all()
+    assert (one != other).any()
+    cold = score_samples(*asked, samples=2, temperature=1e-4, max_new_tokens=10)
+    assert cold.tolist() == [[right] * 2 for right in score(*asked, max_new_tokens=10)]
+
+
+def test_room_is_now_and_then_right_and_not_by_guessing() -> None:
+    cell = {"pass_1": 0.4, "pass_8": 0.9, "chance": 0.1}
+    assert has_room(cell)
+    for change in ({"pass_1": 0.1}, {"pass_1": 0.7}, {"pass_8": 0.5}, {"chance": 0.5}):
+        assert not has_room(cell | change)

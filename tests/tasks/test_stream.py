@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from synatlas.tasks.battery import battery
 from synatlas.tasks.generators import CATEGORIES, TRAINED_DIFFICULTIES, generate, render
-from synatlas.tasks.stream import Batch, StreamConfig, batch_at
+from synatlas.tasks.stream import Batch, StreamConfig, _late_cell, batch_at
 from synatlas.tasks.tokenizer import BOS_ID
 
 CONFIG = StreamConfig(
@@ -126,3 +126,19 @@ def test_trained_prompts_look_like_rendered_ones(
     text = bundled_tokenizer.decode(batch(bundled_tokenizer, 3).tokens[0])
     for prompt in questions(bundled_tokenizer, 3)[:1]:
         assert render(prompt) in text
+
+
+def test_shares_go_over_to_the_late_ones_without_a_jump() -> None:
+    late = {category: [0.0, 0.0, 0.0, 0.0] for category in CATEGORIES} | {
+        "social": [0.0, 0.0, 0.0, 1.0]
+    }
+    config = replace(CONFIG, late_from=100, late_over=200, late_shares=late)
+    levels = np.array([0.4, 0.3, 0.2, 0.1])
+    found = []
+    for step in (100, 200, 300, 900):
+        rng = np.random.default_rng(step)
+        cells = [_late_cell(step, levels, config, rng) for _ in range(4000)]
+        found.append(np.mean([cell == ("social", 4) for cell in cells]))
+    expected = np.array([0.1 / 6, 0.5 + 0.05 / 6, 1.0, 1.0])
+    error = np.sqrt(expected * (1 - expected) / 4000)
+    assert (np.abs(found - expected) <= 4 * error).all()

@@ -16,6 +16,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
+from synatlas.errors import ConfigError
 from synatlas.tasks.generators import CATEGORIES
 from synatlas.tasks.muon import Muon, orthogonalised
 from synatlas.tasks.stream import StreamConfig
@@ -26,9 +27,10 @@ from synatlas.tasks.training import (
     initial_model,
     llama_config,
     lr_scale,
+    model_config,
 )
 
-RECIPE = Path(__file__).parents[2] / "recipes" / "train_reference.py"
+RECIPE = Path(__file__).parents[2] / "recipes" / "train_model.py"
 MODEL = ModelConfig(
     hidden_size=16,
     intermediate_size=16,
@@ -67,6 +69,15 @@ TRAIN = TrainConfig(
 )
 
 
+ARCHITECTURES = {
+    "llama": MODEL,
+    "mixtral": replace(
+        MODEL, architecture="mixtral", n_experts=4, experts_per_token=2, balance_weight=0.1
+    ),
+    "mamba2": replace(MODEL, architecture="mamba2", n_heads=4, state_size=4, chunk_length=16),
+}
+
+
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
     """Sums of several threads may differ in their last bit."""
@@ -76,8 +87,10 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def trainer(tokenizer: PreTrainedTokenizerBase, config: TrainConfig = TRAIN) -> Trainer:
-    model = initial_model(llama_config(MODEL, tokenizer), MODEL.init_seed)
+def trainer(
+    tokenizer: PreTrainedTokenizerBase, config: TrainConfig = TRAIN, shape: ModelConfig = MODEL
+) -> Trainer:
+    model = initial_model(model_config(shape, tokenizer), shape.init_seed)
     return Trainer(model, tokenizer, config, STREAM)
 
 
@@ -90,13 +103,15 @@ def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
     assert [name for name in a if not torch.equal(a[name], b[name])] == []
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_killed_run_ends_like_an_undisturbed_one(
-    bundled_tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+    bundled_tokenizer: PreTrainedTokenizerBase, tmp_path: Path, architecture: str
 ) -> None:
-    undisturbed = trainer(bundled_tokenizer)
+    shape = ARCHITECTURES[architecture]
+    undisturbed = trainer(bundled_tokenizer, shape=shape)
     logs = list(undisturbed.run(3))
     for until in (1, 2, 3):
-        process = trainer(bundled_tokenizer)
+        process = trainer(bundled_tokenizer, shape=shape)
         assert process.restore(tmp_path) is (until > 1)
         for row in process.run(until):
             assert row.loss == logs[row.step - 1].loss
@@ -123,6 +138,42 @@ def test_small_pieces_give_the_gradient_of_the_whole(
     )
     assert pieces.loss == pytest.approx(whole.loss, rel=1e-5)
     assert pieces.grad_norm == pytest.approx(whole.grad_norm, rel=1e-4)
+
+
+def test_an_unknown_architecture_is_refused(bundled_tokenizer: PreTrainedTokenizerBase) -> None:
+    with pytest.raises(ConfigError, match="one of llama, mixtral, mamba2"):
+        model_config(replace(MODEL, architecture="perceptron"), bundled_tokenizer)
+
+
+def test_experts_are_balanced_by_a_gradient_that_no_loss_tells(
+    bundled_tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    shapes = [replace(ARCHITECTURES["mixtral"], balance_weight=weight) for weight in (0.0, 100.0)]
+    free, balanced = (trainer(bundled_tokenizer, replace(TRAIN, steps=40), s) for s in shapes)
+    assert next(free.run(1)).loss == next(balanced.run(1)).loss
+    list(free.run(12))
+    list(balanced.run(12))
+    assert _unevenness(balanced) < 0.5 * _unevenness(free)
+
+
+def _unevenness(made: Trainer) -> float:
+    """Mean over layers of the load-balancing loss over its least value."""
+    tokens = torch.arange(3, 259).reshape(4, 64)
+    with torch.inference_mode():
+        return float(made.model(input_ids=tokens, output_router_logits=True).aux_loss) - 2.0
+
+
+def test_each_expert_is_a_matrix_of_its_own() -> None:
+    generator = torch.Generator().manual_seed(0)
+    start, gradient = torch.randn(2, 3, 20, 18, generator=generator)
+    stack = torch.nn.Parameter(start.clone())
+    alone = [torch.nn.Parameter(matrix.clone()) for matrix in start]
+    stack.grad = gradient.clone()
+    for matrix, own in zip(alone, gradient, strict=True):
+        matrix.grad = own.clone()
+    for matrices in ([stack], alone):
+        Muon(matrices, momentum=0.9, weight_decay=0.1).step(0.1)
+    assert torch.allclose(stack.data, torch.stack([m.data for m in alone]), atol=1e-6)
 
 
 def test_training_lowers_the_loss(bundled_tokenizer: PreTrainedTokenizerBase) -> None:
@@ -195,11 +246,12 @@ def test_muon_is_torchs_muon_up_to_its_half_precision() -> None:
 @pytest.fixture(scope="module")
 def recipe() -> ModuleType:
     """The recipe as a module."""
-    spec = importlib.util.spec_from_file_location("train_reference", RECIPE)
+    spec = importlib.util.spec_from_file_location("train_model", RECIPE)
     assert spec is not None
     assert spec.loader is not None
+    sys.path.insert(0, str(RECIPE.parent))
     module = importlib.util.module_from_spec(spec)
-    sys.modules["train_reference"] = module
+    sys.modules["train_model"] = module
     spec.loader.exec_module(module)
     return module
 
@@ -213,7 +265,7 @@ def test_the_recipe_resumes_its_log_and_exports_what_loads(
     list(half_way.run(1))
     half_way.save(work)
     finished = trainer(bundled_tokenizer)
-    recipe.train(finished, work)
+    recipe.train(finished, work, out, (2,))
     assert finished.step == 3
     assert pd.read_csv(work / "log.csv")["step"].tolist() == [2, 3]
     recipe.export(finished, out)
@@ -222,6 +274,12 @@ def test_the_recipe_resumes_its_log_and_exports_what_loads(
     for name, value in finished.model.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], value.half().float())
     assert AutoTokenizer.from_pretrained(out).get_vocab() == bundled_tokenizer.get_vocab()
+    # A snapshot is a whole model, of an earlier step.
+    half_way = trainer(bundled_tokenizer)
+    list(half_way.run(2))
+    snapshot = AutoModelForCausalLM.from_pretrained(out / "step2").state_dict()
+    for name, value in half_way.model.state_dict().items():
+        assert torch.equal(snapshot[name], value.half().float())
 
 
 def test_the_settings_of_the_recipe_are_those_of_the_card(

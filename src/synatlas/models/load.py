@@ -139,7 +139,8 @@ def load(
     Parameters
     ----------
     name : ``bundled:NAME``, a local folder, or a Hub id.
-    revision : branch, tag or commit of a Hub model; it is resolved to a commit.
+    revision : branch, tag or commit of a Hub model, which is resolved to a commit; of a bundled
+        model a snapshot of its training, such as ``step64``.
     dtype : type of the weights; float32 on a CPU and the checkpoint's own elsewhere where None.
     device : where to run; the first GPU, else the CPU, where None. ``auto`` spreads the layers
         over all devices, which takes the package accelerate.
@@ -164,7 +165,8 @@ def load(
     ConfigError
         `dtype` or `device` has no such value.
     """
-    source = resolve(name)
+    source = resolve(name, revision)
+    random_init = random_init or source.untrained
     spread = device == SPREAD and not random_init
     where = _device(None if device == SPREAD else device)
     with quiet():
@@ -234,12 +236,6 @@ def _dtype(dtype: torch.dtype | str | None, device: torch.device) -> torch.dtype
 def _pin(source: Source, revision: str | None) -> _Pinned:
     if source.kind == "hub":
         return _pin_hub(source, revision)
-    if revision is not None:
-        raise ModelError(
-            given=f"revision {revision} of {source.name}",
-            expected="no revision: the files of a folder are what they are",
-            remedy="leave the revision out",
-        )
     digest = folder_digest(source.folder) if source.folder else ""
     options = {"local_files_only": True, "trust_remote_code": False}
     return _Pinned(location=source.location, revision=digest, options=options)

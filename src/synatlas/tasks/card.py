@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
@@ -28,7 +28,10 @@ from synatlas.tasks.score import score
 
 #: the splits a card reports: nothing new but the prompt, new wordings, new words
 CARD_SPLITS: tuple[Split, ...] = ("fresh", "templates", "words")
+BATCH_SIZE = 200
 _LOSS_POINTS = 24
+#: pass@1, least pass@8 and greatest chance of a cell in which reinforcement learning has room
+ROOM_PASS_1, ROOM_PASS_8, ROOM_CHANCE = (0.15, 0.6), 0.7, 0.2
 
 
 @final
@@ -96,11 +99,13 @@ def measure(
     for split in splits:
         for category in categories:
             for difficulty in DIFFICULTIES[category]:
-                drawn = [
-                    cell_items(category, difficulty, split, seed, items_per_seed) for seed in seeds
+                items = [
+                    item
+                    for seed in seeds
+                    for item in cell_items(category, difficulty, split, seed, items_per_seed)
                 ]
-                accuracies = [fmean(score(model, tokenizer, items)) for items in drawn]
-                items = [item for group in drawn for item in group]
+                right = score(model, tokenizer, items, batch_size=BATCH_SIZE)
+                accuracies = np.reshape(right, (len(seeds), items_per_seed)).mean(axis=1).tolist()
                 yield Cell(
                     split=split,
                     category=category,
@@ -159,6 +164,8 @@ def markdown(card: dict[str, Any]) -> str:
     for split, title in _SPLIT_TITLES.items():
         cells = [Cell(**cell) for cell in card["accuracy"] if cell["split"] == split]
         parts += [f"### {title}", _table(cells)]
+    if "snapshots" in card:
+        parts += _snapshots(card["snapshots"])
     parts += [
         "## Length of the questions",
         "Mean tokens of the prompt / of the answer, in-distribution items.",
@@ -185,21 +192,80 @@ _NO_LEVEL = "-"
 
 def _table(cells: Sequence[Cell]) -> str:
     return _by_level(
-        cells, lambda cell: f"{cell.mean:.3f} ± {cell.sd:.3f} ({_chance(cell.chance)})"
+        {
+            (c.category, c.difficulty): f"{c.mean:.3f} ± {c.sd:.3f} ({_chance(c.chance)})"
+            for c in cells
+        }
     )
 
 
 def _length_table(cells: Sequence[Cell]) -> str:
-    return _by_level(cells, lambda cell: f"{cell.prompt_tokens:.1f} / {cell.answer_tokens:.1f}")
+    return _by_level(
+        {
+            (c.category, c.difficulty): f"{c.prompt_tokens:.1f} / {c.answer_tokens:.1f}"
+            for c in cells
+        }
+    )
 
 
-def _by_level(cells: Sequence[Cell], shown: Callable[[Cell], str]) -> str:
-    texts = {(cell.category, cell.difficulty): shown(cell) for cell in cells}
+def _by_level(texts: dict[tuple[str, int], str]) -> str:
     rows = [
         [category, *(texts.get((category, level), _NO_LEVEL) for level in _LEVELS)]
         for category in CATEGORIES
     ]
     return _rows(["category", *(f"difficulty {level}" for level in _LEVELS)], rows)
+
+
+def has_room(cell: dict[str, Any]) -> bool:
+    """Whether reinforcement learning has something to do and to learn from in a cell.
+
+    Parameters
+    ----------
+    cell
+        ``pass_1`` and ``pass_8``: right now and then (0.15 to 0.6), and nearly always at least
+        once in eight samples (0.7 and more); ``chance``: no more than one in five, because among
+        few answers samples are right by themselves, and nothing is learned from that. Without
+        samples there is none.
+    """
+    if "pass_1" not in cell:
+        return False
+    low, high = ROOM_PASS_1
+    often = low <= cell["pass_1"] <= high and cell["pass_8"] >= ROOM_PASS_8
+    return often and cell["chance"] <= ROOM_CHANCE
+
+
+def _snapshots(snapshots: dict[str, Any]) -> list[str]:
+    """Accuracy over training, and where there is room for more."""
+    header = ["step", *CATEGORIES, "cells with room"]
+    rows = []
+    for row in snapshots["rows"]:
+        means = [
+            fmean(cell["greedy"] for cell in row["cells"] if cell["category"] == category)
+            for category in CATEGORIES
+        ]
+        room = sum(has_room(cell) for cell in row["cells"])
+        rows.append([str(row["step"]), *(f"{mean:.3f}" for mean in means), str(room)])
+    chosen = next(r for r in snapshots["rows"] if f"step{r['step']}" == snapshots["most_room"])
+    low, high = ROOM_PASS_1
+    return [
+        "## Snapshots of the training",
+        snapshots["method"],
+        "Greedy accuracy, mean over the trained levels, and the number of cells with room for "
+        f"reinforcement learning: pass@1 from {low} to {high}, pass@8 of {ROOM_PASS_8} or more, "
+        f"and a guesser right in no more than {ROOM_CHANCE} of cases.",
+        _rows(header, rows),
+        f"Revision `{snapshots['most_room']}`, the one before the last with the most such cells, "
+        "is kept as a start for reinforcement learning. Its greedy accuracy, pass@1 and pass@8 "
+        "(cells with room are marked *):",
+        _by_level({(c["category"], c["difficulty"]): _room(c) for c in chosen["cells"]}),
+    ]
+
+
+def _room(cell: dict[str, Any]) -> str:
+    mark = " *" if has_room(cell) else ""
+    if "pass_1" not in cell:
+        return f"{cell['greedy']:.2f}"
+    return f"{cell['greedy']:.2f}, {cell['pass_1']:.2f}, {cell['pass_8']:.2f}{mark}"
 
 
 def _chance(chance: float) -> str:

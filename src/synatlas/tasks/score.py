@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast
 
+import numpy as np
 import torch
+from jaxtyping import Bool
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from synatlas.tasks.generators import is_correct, render
@@ -50,6 +52,61 @@ def score(
     return tuple(is_correct(item, reply) for item, reply in zip(items, replies, strict=True))
 
 
+def score_samples(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    items: Sequence[Item],
+    *,
+    samples: int,
+    temperature: float = 1.0,
+    seed: int = 0,
+    max_new_tokens: int = MAX_ANSWER_TOKENS,
+) -> Bool[np.ndarray, "item sample"]:
+    """Sampled answers, marked; torch's global random state is kept.
+
+    The mean is the estimate of pass@1, and the share of items with a right sample that of pass@k
+    for k samples.
+
+    Parameters
+    ----------
+    model
+        A causal language model.
+    tokenizer
+        Its tokenizer.
+    items
+        The questions, all answered in one batch.
+    samples
+        Answers to each.
+    temperature
+        What logits are divided by; all tokens may be drawn.
+    seed
+        Of the draws.
+    max_new_tokens
+        Longest reply.
+
+    Returns
+    -------
+    numpy.ndarray
+        (item, sample): whether it is right.
+    """
+    prompts = [render(item.prompt) for item in items for _ in range(samples)]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        replies = _replies(
+            model,
+            tokenizer,
+            prompts,
+            max_new_tokens=max_new_tokens,
+            do_sample=True,
+            temperature=temperature,
+            top_k=0,
+            top_p=1.0,
+        )
+    asked = [item for item in items for _ in range(samples)]
+    right = [is_correct(item, reply) for item, reply in zip(asked, replies, strict=True)]
+    return np.array(right, dtype=bool).reshape(len(items), samples)
+
+
 def greedy_replies(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -75,6 +132,15 @@ def greedy_replies(
     list of str
         The replies, special tokens removed.
     """
+    return _replies(model, tokenizer, texts, max_new_tokens=max_new_tokens, do_sample=False)
+
+
+def _replies(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    **decoding: Any,
+) -> list[str]:
     encoded = tokenizer(list(texts), return_tensors="pt", padding=True, padding_side="left")
     line_break = tokenizer.encode("\n", add_special_tokens=False)[-1]
     with torch.inference_mode():
@@ -82,8 +148,7 @@ def greedy_replies(
         output = cast(Any, model).generate(
             input_ids=encoded["input_ids"].to(model.device),
             attention_mask=encoded["attention_mask"].to(model.device),
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
+            **decoding,
             eos_token_id=line_break,
             pad_token_id=tokenizer.pad_token_id,
         )

@@ -28,7 +28,6 @@ from synatlas.tasks.muon import Muon
 from synatlas.tasks.stream import Batch, StreamConfig, batch_at
 from synatlas.tasks.tokenizer import BOS_ID, EOS_ID, PAD_ID
 
-
 #: A matrix of a layer with fewer rows or columns than this, such as a router's, which has one row
 #: for each expert, is trained with AdamW.
 _LEAST_MATRIX: Final = 16
