@@ -68,3 +68,17 @@ def test_weights_come_for_a_while(tmp_path: Path) -> None:
         there = matrix.weight.clone()
     assert matrix.weight.is_meta
     assert torch.equal(there, tiny_network("llama").model.layers[1].self_attn.q_proj.weight)
+
+
+def test_slices_of_weights_that_are_elsewhere(tmp_path: Path) -> None:
+    whole, parted = tiny_network("mixtral"), spread(tiny_network("mixtral"), tmp_path)
+    found = [adopt(n, tiny_tokenizer()).owned for n in (whole, parted)]
+    here, there = (
+        [(s.parameter, s.role, s.axis, *s.indices, s.units) for s in of.slices] for of in found
+    )
+    experts = {label for label in found[0].labels if label.startswith("L01E")}
+    assert there == [one for one in here if not experts.intersection(one[-1])]
+    assert {g.unit for g in found[1].gaps} == experts
+    assert {g.reason for g in found[1].gaps} == {
+        "its weights are kept elsewhere until they are used"
+    }

@@ -7,7 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from synatlas.models.experts import SPREADS, Call, Routed, outputs_of_all, sums_choices, vectors_of
+from synatlas.models.experts import (
+    SPREADS,
+    Call,
+    Routed,
+    is_own_loop,
+    outputs_of_all,
+    sums_choices,
+    vectors_of,
+)
 from synatlas.models.hooks import around, rows_of
 from synatlas.models.readers import Tap
 
@@ -40,7 +48,7 @@ def experts_in(tap: Tap) -> Iterator[None]:
         if is_apart:
             vectors = output.unflatten(0, call.expert.shape)
         else:
-            vectors = vectors_of(module.forward, call)
+            vectors = vectors_of(module.forward, call, twice=is_own_loop(module))
         keep(call, value=tap.chosen(tap.reduce(rows.split(vectors))))
         return call.together(vectors) if is_apart else None
 

@@ -132,15 +132,34 @@ def sums_choices(module: nn.Module, call: Call) -> bool:
     """Whether ``call.together`` is, bit by bit, what the module itself would return."""
     config: Any = getattr(module, "config", None)
     backend = getattr(config, "_experts_implementation", None)
-    stock = hasattr(type(module).forward, "__wrapped__")
     plain = not getattr(module, "has_post_expert_norm", False)
     types = {p.dtype for p in module.parameters(recurse=False)} | {call.hidden.dtype}
-    return stock and plain and backend in SUMMING and len(types) == 1
+    return not is_own_loop(module) and plain and backend in SUMMING and len(types) == 1
 
 
-def vectors_of(forward: Callable[..., Tensor], call: Call) -> Float[Tensor, "token slot feature"]:
-    """Vector of each choice, by the function `forward` of a module of experts."""
-    return forward(*call.apart()).unflatten(0, call.expert.shape)
+def is_own_loop(module: nn.Module) -> bool:
+    """Whether experts run in a loop of the family's own, without the backends of transformers."""
+    return not hasattr(type(module).forward, "__wrapped__")
+
+
+def loop_of(module: nn.Module) -> Callable[..., Tensor]:
+    """The loop over experts that transformers calls eager, which copies no weights."""
+    stock = getattr(type(module).forward, "__wrapped__", None)
+    return module.forward if stock is None else stock.__get__(module)
+
+
+def vectors_of(
+    forward: Callable[..., Tensor], call: Call, *, twice: bool = False
+) -> Float[Tensor, "token slot feature"]:
+    """Vector of each choice, by the function `forward` of a module of experts.
+
+    With `twice` each is chosen a second time with weight 0, which adds nothing: the loop of
+    LongCat does not run with one choice for a token.
+    """
+    hidden, expert, weight = call.apart()
+    if twice:
+        expert, weight = expert.repeat(1, 2), torch.cat([weight, torch.zeros_like(weight)], 1)
+    return forward(hidden, expert, weight).unflatten(0, call.expert.shape)
 
 
 def outputs_of_all(
@@ -148,16 +167,15 @@ def outputs_of_all(
 ) -> Iterator[Float[Tensor, "some expert feature"]]:
     """Output of every expert on every token, some tokens at a time.
 
-    The loop over experts that transformers calls eager is used, which copies no weights.
+    The experts run in :func:`loop_of`.
     """
-    stock = getattr(type(module).forward, "__wrapped__", None)
-    forward = module.forward if stock is None else stock.__get__(module)
+    forward, twice = loop_of(module), is_own_loop(module)
     widest = max(n for p in module.parameters(recurse=False) for n in p.shape)
     some = max(1, AT_ONCE // (experts * widest))
     for tokens in hidden.split(some):
         index = torch.arange(experts, device=hidden.device).expand(len(tokens), -1)
         weight = tokens.new_ones(index.shape)
-        yield vectors_of(forward, Call(tokens, index, weight))
+        yield vectors_of(forward, Call(tokens, index, weight), twice=twice)
 
 
 class ExpertCall(NamedTuple):

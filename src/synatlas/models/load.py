@@ -1,6 +1,7 @@
 """Loading a causal language model with its tokenizer, pinned to what its files are."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final, final
 
 import torch
@@ -30,6 +31,8 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from synatlas.errors import ConfigError, ModelError
 from synatlas.models.identity import Source, card_seed, folder_digest, resolve
+from synatlas.models.owned import Ownership
+from synatlas.models.ownership import owned
 from synatlas.models.placement import input_device
 from synatlas.models.probe import find_units
 from synatlas.models.quiet import quiet
@@ -74,7 +77,7 @@ _FILE_ERRORS: Final = (
 
 
 @final
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class LanguageModel:
     """A causal language model, ready to be run and read.
 
@@ -108,6 +111,17 @@ class LanguageModel:
     def units(self) -> UnitTable:
         """Its attention heads, before anything else is done to their outputs."""
         return self.found.select()
+
+    @cached_property
+    def owned(self) -> Ownership:
+        """Which slices of which parameters are each unit's own, and what units lack, and why.
+
+        Found at the first use by running the model with gradients, see
+        :func:`synatlas.models.ownership.owned`; a unit's slices are
+        ``model.owned.of("L07H03")``, and ``model.model.get_parameter(s.parameter)[s.at]`` are the
+        values of one.
+        """
+        return owned(self.model, self.found)
 
 
 @final

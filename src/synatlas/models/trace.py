@@ -52,7 +52,7 @@ class Read:
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """In a cut trace: what a module with a weight matrix made of `x`, and what replaced it."""
+    """What a module with a weight matrix made of `x`: `leaf`, which in a cut trace replaced it."""
 
     module: str
     x: Tensor
@@ -65,7 +65,9 @@ _QUERY_KEY_VALUE: Final = ("query", "key", "value")
 
 
 @contextmanager
-def trace(model: nn.Module, *, rows: int, cut: bool = False) -> Iterator[list[Event]]:
+def trace(
+    model: nn.Module, *, rows: int, cut: bool = False, linked: bool = False
+) -> Iterator[list[Event]]:
     """Log, in order, what attention functions return and what weight matrices read.
 
     Attention functions are seen where transformers looks them up; a model that has its own
@@ -78,13 +80,14 @@ def trace(model: nn.Module, *, rows: int, cut: bool = False) -> Iterator[list[Ev
     cut : go on with new leaves of the graph of gradients behind every weight matrix and every
         attention function, so that a gradient ends at the next of them; the values stay as they
         are. What is logged is then part of the graph, and otherwise a copy.
+    linked : the same without the cuts: a gradient goes back to the first layer.
     """
     events: list[Event] = []
     names = {module: name for name, module in model.named_modules()}
     inside: list[str] = [""]
 
     def keep(x: Tensor) -> Tensor:
-        return x if cut else x.detach().clone()
+        return x if cut or linked else x.detach().clone()
 
     def note(at: str, module: str, mixing: Mixing) -> Tensor | None:
         z, value = mixing.z, mixing.value
@@ -113,10 +116,10 @@ def trace(model: nn.Module, *, rows: int, cut: bool = False) -> Iterator[list[Ev
 
     def leave(module: nn.Module, args: tuple[Any, ...], output: Any) -> Tensor | None:
         inside.pop()
-        is_read = cut and has_matrix(module) and _is_read(args, rows, most=4)
+        is_read = (cut or linked) and has_matrix(module) and _is_read(args, rows, most=4)
         if not is_read or not isinstance(output, Tensor):
             return None
-        leaf = _leaf(output)
+        leaf = output if linked and output.requires_grad else _leaf(output)
         events.append(Written(module=names[module], x=args[0].detach(), leaf=leaf))
         return leaf.clone()
 
