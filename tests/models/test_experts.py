@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from every_type import tiny_type
 from synatlas.errors import ConfigError
 from synatlas.models.experts import check_experts
 from synatlas.models.probe import find_units
@@ -193,6 +194,32 @@ def test_experts_that_read_what_is_weighted_already(tiny_model: TinyModel) -> No
     for policy in ("unweighted", "dense"):
         with pytest.raises(ConfigError, match="weights multiply what its experts read"):
             check_experts(experts_of(network, policy), reduce="norm")
+
+
+def test_experts_that_give_a_token_back() -> None:
+    """LongCat-Flash has experts without weights; its loop cannot take one choice a token."""
+    network = tiny_type("longcat_flash")
+    source, columns = routed_source(experts_of(network))
+    module: Any = network.get_submodule(source.module)
+    with torch.no_grad(), watched(module) as seen:
+        plain = network(input_ids=IDS).logits
+    hidden, index, weight = (x.double() for x in seen[0].inputs)
+    run = by_weights(module, "longcat_flash")
+    held = module.num_routed_experts
+    dense = torch.stack(
+        [
+            torch.stack([(run(x, e) if e < held else x).norm() for e in range(source.count)])
+            for x in hidden
+        ]
+    )
+    factor = torch.zeros_like(dense).scatter_(1, index.long(), weight)
+    assert (index >= held).any()
+    expected = {"dense": dense, "unweighted": dense * (factor != 0), "contribution": dense * factor}
+    for policy, values in expected.items():
+        with torch.no_grad(), capture(network, experts_of(network, policy)) as taken:
+            assert torch.equal(network(input_ids=IDS).logits, plain)
+        found = taken.units()[..., columns].flatten(0, 1).double()
+        torch.testing.assert_close(found, values, rtol=1e-5, atol=0)
 
 
 def test_positions_choose(tiny_model: TinyModel) -> None:
