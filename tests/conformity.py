@@ -70,7 +70,9 @@ class Checked(NamedTuple):
 
 def _units(found: UnitTable) -> str:
     kinds = Counter(
-        (s.kind, s.count, s.width) for s in found.sources if "z" in s.sites and s.kind in NAMES
+        (s.kind, s.count, s.width)
+        for s in found.sources
+        if "z" in s.sites and s.kind in UNITS["all"]
     )
     shapes = [
         f"{n} x {count} {NAMES[kind]} of {width}" for (kind, count, width), n in kinds.items()

@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from synatlas.decompose.nulls import NULLS
+from synatlas.record.doubts import doubts_of
 from synatlas.run import Run
 
 #: Warnings printed; the report holds all.
@@ -27,6 +28,8 @@ def lines(run: Run, seconds: float) -> Iterator[str]:
         yield _statuses(run.atoms)
     if "atlas" in run.artifacts:
         yield from _verdict(run.atlas)
+    else:
+        yield from (f"warning: {doubt}" for doubt in doubts_of(recording))
     if run.reused:
         yield f"reused from {run.folder}: {', '.join(run.reused)}"
     yield f"{seconds:.1f} s; run folder: {run.folder}"

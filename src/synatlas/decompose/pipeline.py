@@ -39,6 +39,7 @@ from synatlas.decompose.unit_nulls import null_rows, stack_nulls
 from synatlas.decompose.windows import Windows
 from synatlas.errors import ConfigError
 from synatlas.progress import Progress, silent
+from synatlas.record.doubts import doubts_of
 from synatlas.record.recording import RECORDING
 
 #: A period counts where the reply has room for this many turns of it.
@@ -131,6 +132,7 @@ def decompose(
         Joint prediction is of the series themselves, whatever the estimator.
         A routed expert counts as constant in prompts where it is routed at fewer than five steps
         of past or of future; the attribute ``routing`` counts them.
+        The attribute ``recording_doubts`` holds what the recording's self-test says against it.
         Under MMI, ``unit_atom_ccs`` stands beside ``unit_atom`` up to 20 million pair-prompts.
 
     Raises
@@ -204,6 +206,7 @@ def decompose(
             **_attrs(recording, config, data),
             **data.left.attrs,
             **_routing(recording, lag),
+            **_doubts(recording),
             "nulls_left_out": json.dumps(left_out),
             "same_step_pairs_left_out": 0 if pooled is None else pooled.left_out,
         },
@@ -296,6 +299,11 @@ def _attrs(recording: xr.Dataset, config: Config, data: _Data) -> dict[str, Any]
 def _routing(recording: xr.Dataset, lag: int) -> dict[str, str]:
     routing = routing_of(recording, lag)
     return {} if routing is None else {"routing": json.dumps(routing._asdict())}
+
+
+def _doubts(recording: xr.Dataset) -> dict[str, str]:
+    found = doubts_of(recording)
+    return {"recording_doubts": json.dumps(found)} if found else {}
 
 
 def check_size(values: np.ndarray, n_steps: np.ndarray) -> None:

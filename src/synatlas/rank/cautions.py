@@ -32,6 +32,7 @@ FEW_PROMPTS: Final = 10
 def cautions(atoms: xr.Dataset, tests: NullTests) -> list[str]:
     """Warnings of an Atoms artifact and its null tests, one plain sentence each."""
     found = [
+        *json.loads(atoms.attrs.get("recording_doubts", "[]")),
         _routing(json.loads(atoms.attrs.get("routing", "{}"))),
         _periodic(atoms["repetition"].to_numpy()),
         _trend(atoms["unit_trend"].to_numpy()),

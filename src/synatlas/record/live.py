@@ -1,4 +1,4 @@
-"""Whether what is replayed is what the model computed while it generated."""
+"""Recurrent units that generating computes otherwise than a replay: refused before recording."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -7,7 +7,7 @@ from synatlas.errors import ModelError
 from synatlas.models.load import LanguageModel
 from synatlas.models.reducers import norm
 from synatlas.models.units import UnitTable
-from synatlas.record.replay import SELF_TEST_TOKENS, Agreement, Reading, live_against_replay
+from synatlas.record.replay import SELF_TEST_TOKENS, Reading, live_against_replay
 
 #: Tokens of the two prompts of the live-against-replayed comparison, at most.
 PROMPT_TOKENS: Final = (12, 7)
@@ -17,13 +17,6 @@ STEPPED: Final = frozenset({"recurrent"})
 
 #: Greatest difference of such a unit's activity, relative to its root mean square.
 GREATEST_ERROR: Final = 0.1
-
-
-def self_test(
-    model: LanguageModel, rows: Sequence[Sequence[int]], reading: Reading, *, signed: bool
-) -> Agreement:
-    """What is read live against what is replayed, over the starts of two of the rows."""
-    return live_against_replay(model, _starts(model, rows), reading=reading, signed=signed)
 
 
 def check_stepped(model: LanguageModel, rows: Sequence[Sequence[int]], units: UnitTable) -> None:
@@ -37,7 +30,7 @@ def check_stepped(model: LanguageModel, rows: Sequence[Sequence[int]], units: Un
     if not STEPPED.intersection(units.kind):
         return
     reading = Reading(units, norm)
-    agreement = live_against_replay(model, _starts(model, rows), reading=reading, signed=True)
+    agreement = live_against_replay(model, starts(model, rows), reading=reading, signed=True)
     errors = agreement.errors
     stepped = [i for i, kind in enumerate(units.kind) if kind in STEPPED]
     worst = max(stepped, key=lambda i: errors[i])
@@ -52,7 +45,8 @@ def check_stepped(model: LanguageModel, rows: Sequence[Sequence[int]], units: Un
         )
 
 
-def _starts(model: LanguageModel, rows: Sequence[Sequence[int]]) -> list[Sequence[int]]:
+def starts(model: LanguageModel, rows: Sequence[Sequence[int]]) -> list[Sequence[int]]:
+    """The first tokens of the first and the last row, as many as leave room to generate."""
     most = model.context_length or SELF_TEST_TOKENS + max(PROMPT_TOKENS)
     room = most - SELF_TEST_TOKENS
     first, second = (max(1, min(n, room)) for n in PROMPT_TOKENS)

@@ -23,7 +23,7 @@ from synatlas.record.asked import (
 )
 from synatlas.record.batches import Job
 from synatlas.record.decoded import token_ends
-from synatlas.record.live import check_stepped, self_test
+from synatlas.record.live import check_stepped
 from synatlas.record.memory import rows_at_once, with_fewer_rows
 from synatlas.record.reading import (
     Options,
@@ -35,7 +35,7 @@ from synatlas.record.reading import (
 )
 from synatlas.record.recording import RECORDING, Labels, assemble
 from synatlas.record.reductions import check_capture
-from synatlas.record.replay import Agreement
+from synatlas.record.self_test import SelfTest, self_test
 from synatlas.record.styles import render, storable, style_name
 from synatlas.record.threads import fitting_threads
 from synatlas.tasks.prompts import Prompts
@@ -179,7 +179,9 @@ def record(
         if capture == "replay":
             check_stepped(model, ids, options.table)
         read = with_fewer_rows(attempt, job.rows, progress)
-        agreement = self_test(model, ids, read.reading, signed=options.signed)
+        tested = self_test(
+            model, ids, read.reading, site=options.site, signed=options.signed
+        )
     result = read.result
     return assemble(
         activity=result.activity,
@@ -190,8 +192,9 @@ def record(
         labels=_labels(model, asked, [r.text for r in rendered], result.tokens),
         units=options.table,
         directions=read.directions,
+        tested=tested.by_unit(),
         attrs={
-            **_attrs(model, options, agreement),
+            **_attrs(model, options, tested),
             "capture": capture,
             "alignment": "producing",
             "prompt_style": style,
@@ -312,7 +315,9 @@ def replay(
             rows_at_first,
             progress,
         )
-        agreement = self_test(model, rows, read.reading, signed=options.signed)
+        tested = self_test(
+            model, rows, read.reading, site=options.site, signed=options.signed
+        )
     result = read.result
     return assemble(
         activity=result.activity,
@@ -323,8 +328,9 @@ def replay(
         labels=_labels(model, asked, [storable(str(text)) for text in decoded], after),
         units=options.table,
         directions=read.directions,
+        tested=tested.by_unit(),
         attrs={
-            **_attrs(model, options, agreement),
+            **_attrs(model, options, tested),
             "capture": "replay",
             "alignment": "producing" if lengths[0] else "document",
             "prompt_style": "given",
@@ -345,7 +351,7 @@ def replay(
     )
 
 
-def _attrs(model: LanguageModel, options: Options, agreement: Agreement) -> dict[str, object]:
+def _attrs(model: LanguageModel, options: Options, tested: SelfTest) -> dict[str, object]:
     return {
         "model": model.name,
         "model_revision": model.revision,
@@ -355,8 +361,7 @@ def _attrs(model: LanguageModel, options: Options, agreement: Agreement) -> dict
         **({} if options.directions is None else {"direction_digest": options.directions.digest()}),
         **({} if options.policy is None else {"policy": options.policy}),
         "dtype": str(model.dtype).removeprefix("torch."),
-        "live_replay_error": agreement.error,
-        **({} if agreement.rerouted is None else {"rerouted": agreement.rerouted}),
+        **tested.attrs(),
     }
 
 

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int, Int8
 
 from synatlas.artifact import Schema, Variable, finish
 from synatlas.models.units import UnitTable
+from synatlas.record.doubts import ROUTES
 from synatlas.record.reductions import Directions
 
 #: One series per (prompt, unit). `activity[t]` is taken at the position that produces `token[t]`,
@@ -78,6 +79,30 @@ RECORDING = Schema(
             long_name="share of the variance of the unit's output along its fitted direction",
             required=False,
         ),
+        "live_replay_unit_error": Variable(
+            dims=("unit",),
+            dtype="f4",
+            units="1",
+            long_name="self-test: greatest relative difference of activity, read while generating "
+            "against replayed",
+            required=False,
+        ),
+        "recomputed_unit_error": Variable(
+            dims=("unit",),
+            dtype="f4",
+            units="1",
+            long_name="self-test: greatest relative difference of activity from a second "
+            "computation, NaN where there is none",
+            required=False,
+        ),
+        "second_route": Variable(
+            dims=("unit",),
+            dtype="i1",
+            units="1",
+            long_name="self-test: how activity was computed again",
+            required=False,
+            flags=dict(ROUTES),
+        ),
     },
     coords={
         "prompt": Variable(dims=("prompt",), dtype="str", units="", long_name="prompt id"),
@@ -107,6 +132,8 @@ RECORDING = Schema(
     # capture: "replay" where units were read in a pass over the tokens, "live" where they were read
     # while the model generated them; recordings without it were replayed.
     # live_replay_error: greatest relative difference of activities, live against replayed.
+    # taps_logit_error: greatest absolute difference of logits with taps and without, and
+    # repeat_logit_error: of two passes without; neither in recordings of earlier versions.
     # policy: what the activity of a routed expert is, and rerouted: the share of choices of experts
     # that differ, live against replayed; both where some unit is an expert.
     # non_finite_series: series (prompt, unit) with a value that is not finite before n_steps.
@@ -155,6 +182,7 @@ def assemble(
     labels: Labels,
     units: UnitTable,
     directions: Directions | None,
+    tested: Mapping[str, np.ndarray],
     attrs: Mapping[str, object],
     fingerprint: str,
 ) -> xr.Dataset:
@@ -171,6 +199,7 @@ def assemble(
     labels : texts; they must be free of NUL and lone surrogates.
     units : the columns of `activity`.
     directions : what `activity` is the projection on, if it is one.
+    tested : figures of the self-test for each unit, by their names.
     attrs : the schema's attributes but for those that are counted here.
     fingerprint : of the recording.
     """
@@ -186,6 +215,7 @@ def assemble(
             "prompt_token": (("prompt", "position"), _filled(prompt_tokens, 1)),
             "n_steps": (("prompt",), n_steps),
             **_directions(directions),
+            **{name: (("unit",), values) for name, values in tested.items()},
             **({} if routed is None else {"routed": (("prompt", "step", "unit"), routed)}),
         },
         coords={
