@@ -3,9 +3,11 @@
 import re
 
 import pytest
+import transformers
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from conformity import LIVE_TOLERANCE, PAGE, check
+from synatlas.catalogue import COVERED
 
 #: One of every kind of layout: gates, latent attention, own code, two attentions a layer, widths
 #: and counts that differ by layer, shared keys, wrappers of modalities, hybrids, Conv1D.
@@ -42,3 +44,4 @@ def test_the_table_has_every_type_and_counts_right() -> None:
     covered = sum(status == "ok" for _, status in rows)
     assert f"{covered} of the {len(rows)} types" in text
     assert covered >= 150
+    assert (covered, len(rows), transformers.__version__) == COVERED

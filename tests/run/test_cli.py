@@ -41,3 +41,6 @@ def test_a_model_is_checked(tiny: Path, capsys: pytest.CaptureFixture[str]) -> N
     told = capsys.readouterr().out
     assert "6 heads in 3 layers" in told
     assert "live against replay" in told
+    assert "logits with taps and without: identical bits" in told
+    assert "6 heads again: identical; what the attention function returned" in told
+    assert told.splitlines()[-1] == "passed"

@@ -179,9 +179,7 @@ def record(
         if capture == "replay":
             check_stepped(model, ids, options.table)
         read = with_fewer_rows(attempt, job.rows, progress)
-        tested = self_test(
-            model, ids, read.reading, site=options.site, signed=options.signed
-        )
+        tested = self_test(model, ids, read.reading, site=options.site, signed=options.signed)
     result = read.result
     return assemble(
         activity=result.activity,
@@ -315,9 +313,7 @@ def replay(
             rows_at_first,
             progress,
         )
-        tested = self_test(
-            model, rows, read.reading, site=options.site, signed=options.signed
-        )
+        tested = self_test(model, rows, read.reading, site=options.site, signed=options.signed)
     result = read.result
     return assemble(
         activity=result.activity,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from synatlas.models.calls import LayerCall, layer_calls
-from synatlas.models.experts import Call, ExpertCall, is_stock
+from synatlas.models.experts import Call, ExpertCall, is_own_loop, vectors_of
 from synatlas.models.hooks import attention_calls, expert_calls, first_sequence
 from synatlas.models.layers import FORWARD_ERRORS
 from synatlas.models.reducers import Reducer
@@ -245,7 +245,7 @@ def _has_plain_weights(module: Any) -> bool:
     """Whether the module says how its weights lie, and they are numbers and not codes."""
     weights = list(module.parameters(recurse=False))
     return (
-        is_stock(module)
+        not is_own_loop(module)
         and all(hasattr(module, name) for name in ("has_gate", "has_bias", "is_transposed"))
         and all(weight.dtype in PLAIN for weight in weights)
     )
@@ -271,7 +271,7 @@ def _alone(module: Any, x: Float[Tensor, "token feature"], expert: int) -> Tenso
     """What the module makes of `x` where no other expert is asked for."""
     index = torch.full((len(x), 1), expert, device=x.device)
     call = Call(x, index, x.new_ones(index.shape))
-    return module.forward(*call.apart(slots=2))
+    return vectors_of(module.forward, call, twice=is_own_loop(module))[:, 0]
 
 
 def _few_tokens(one: Seen, module: Any, call: ExpertCall) -> Look:
