@@ -10,6 +10,7 @@ from torch import Tensor
 
 from synatlas.errors import ConfigError, ModelError
 from synatlas.models.mixers import heads_of
+from synatlas.models.probe import find_units
 from synatlas.models.recurrent import group_width
 from synatlas.models.reducers import REDUCERS, norm
 from synatlas.models.taps import capture
@@ -140,6 +141,13 @@ def test_units_of_several_kinds_stand_together(tiny_model: TinyModel) -> None:
              for j in range(n)]  # fmt: skip
     assert units.label == tuple(names)
     assert set(units.kv_group[[kind == "recurrent" for kind in units.kind]]) == {-1}
+
+
+@pytest.mark.parametrize("name", ["mamba", "mamba2"])
+def test_a_stream_kept_in_float32_is_a_stream(name: str, tiny_model: TinyModel) -> None:
+    """In half precision Mamba's layers read and give float32, and its mixers do not."""
+    for dtype in (torch.bfloat16, torch.float16):
+        assert find_units(tiny_network(name).to(dtype)) == tiny_model(name).found
 
 
 def test_a_model_without_attention_has_no_heads(tiny_model: TinyModel) -> None:

@@ -341,11 +341,12 @@ def _columns(projection: Any, z: Float[Tensor, "row position head feature"]) -> 
     """Norm of what each head's columns make of what was read, written out."""
     norms: list[Tensor] = []
     weight = projection.weight
-    has_columns = isinstance(projection, nn.Linear | Conv1D) and weight.dtype in PLAIN
+    # Classes that derive from these may do more than multiply.
+    has_columns = type(projection) in {nn.Linear, Conv1D} and weight.dtype in PLAIN
     for head in range(z.shape[2]):
         if has_columns:
             own = slice(head * z.shape[3], (head + 1) * z.shape[3])
-            rows = weight[own] if isinstance(projection, Conv1D) else weight[:, own].T
+            rows = weight[own] if type(projection) is Conv1D else weight[:, own].T
             added = z[:, :, head].float() @ rows.float()
         else:
             only = torch.zeros_like(z)
