@@ -22,6 +22,8 @@ from synatlas.record.reading import options_for
 from synatlas.record.replay import Reading
 from synatlas.record.second_look import Fed, second_look
 from synatlas.record.self_test import self_test
+from synatlas.run import Run
+from synatlas.summary import lines
 from tiny_models import TinyModel, as_language_model, tiny_network, tiny_tokenizer
 
 ROWS = [[0, 40, 41, 90, 17, 33, 60, 61, 5], [70, 3, 200, 8]]
@@ -159,6 +161,10 @@ def test_generation_that_differs_reaches_the_warnings_of_the_atlas() -> None:
     )
     atoms = sa.decompose(recording, nulls=())
     assert cautions(atoms, null_tests(atoms))[0] == told
+    run = Run(
+        folder=Path("x"), artifacts={"recording": recording}, report=None, reused=(), record={}
+    )
+    assert f"warning: {told}" in list(lines(run, 1.0))
     # Read live, the series are what the model did.
     live = sa.record(
         roberta(), ["One two", "Tell me"], tokens=12, prompt_style="raw", capture="live"
