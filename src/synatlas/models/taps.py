@@ -33,6 +33,11 @@ class Capture:
         """Forward passes that every source has seen."""
         return min((len(taken) for taken in self.per_source), default=0)
 
+    def clear(self) -> None:
+        """Forget all passes so far."""
+        for taken in self.per_source:
+            taken.clear()
+
     def outputs(self, which: int = -1) -> list[Tensor]:
         """Reduced outputs of one pass, a tensor (row, position, unit of the source, ...) each."""
         spread = SPREADS[self.policy].activity

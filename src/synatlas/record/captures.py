@@ -1,17 +1,19 @@
 """When units are read: while a reply is generated, or in one pass over it afterwards."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, final
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from synatlas.errors import ModelError
 from synatlas.models.load import LanguageModel
 from synatlas.models.taps import Capture, capture
-from synatlas.record.generate import batches, continued, greedy, surprise_of
+from synatlas.record.generate import batches, continued, greedy
 from synatlas.record.replay import Reading, Samples, replay_rows
 
 #: Of what a pass reads: the position that produces a token.
@@ -73,23 +75,18 @@ def live(
     routed = np.full(activity.shape, -1, dtype=np.int8)
     is_routed = False
     for rows in batches(model, prompts):
-        surprise = surprise_of(model, stop_at_eos=stop_at_eos)
         with capture(model.model, reading.units, reduce=reading.reduce, positions=LAST) as taken:
+            steps = _Steps(model=model, taken=taken, count=tokens)
             alike = [prompts[i] for i in rows]
-            said = continued(
-                model, alike, tokens=tokens, stop_at_eos=stop_at_eos, surprise=surprise
-            )
-        _check_passes(model, taken, len(surprise.logprob))
-        found = _joined(taken.units, taken.passes).float().cpu().numpy()
-        logprobs = torch.stack(surprise.logprob, dim=1).cpu().numpy()
-        is_routed = taken.routed() is not None
-        choices = _joined(taken.routed, taken.passes).cpu().numpy() if is_routed else None
+            said = continued(model, alike, tokens=tokens, stop_at_eos=stop_at_eos, tell=steps.add)
+        read = {name: values.cpu().numpy() for name, values in steps.read.items()}
+        is_routed = "routed" in read
         for place, (i, reply) in enumerate(zip(rows, said, strict=True)):
-            replies[i], steps = reply, len(reply)
-            activity[i, :steps] = found[place, :steps]
-            logprob[i, :steps] = logprobs[place, :steps]
-            if choices is not None:
-                routed[i, :steps] = choices[place, :steps]
+            replies[i], n = reply, len(reply)
+            activity[i, :n] = read["activity"][place, :n]
+            logprob[i, :n] = read["logprob"][place, :n]
+            if is_routed:
+                routed[i, :n] = read["routed"][place, :n]
     samples = Samples(activity=activity, logprob=logprob, routed=routed if is_routed else None)
     return Captured(replies, samples)
 
@@ -98,19 +95,45 @@ def live(
 CAPTURE: Final = MappingProxyType({"replay": replayed, "live": live})
 
 
-def _joined(read: Callable[[int], Tensor | None], passes: int) -> Tensor:
-    """What was read in each pass, (row, step, unit)."""
-    steps = [read(which) for which in range(passes)]
-    return torch.cat([step for step in steps if step is not None], dim=1)
+@final
+@dataclass(slots=True, kw_only=True)
+class _Steps:
+    """What was read in the passes so far, in one place.
+
+    Nothing else outlives a pass: small tensors left among the buffers of a growing cache would
+    keep the memory between them from being used again.
+    """
+
+    model: LanguageModel
+    taken: Capture
+    count: int
+    done: int = 0
+    read: dict[str, Tensor] = field(default_factory=dict)
+
+    def add(self, logprob: Float[Tensor, " row"]) -> None:
+        """Move what the last pass read, and its log-probabilities, to their place."""
+        passes = {len(kept) for kept in self.taken.per_source}
+        if passes != {1}:
+            raise _in_pieces(self.model, max(passes))
+        self._put("logprob", logprob)
+        self._put("activity", self.taken.units()[:, 0].float())
+        routed = self.taken.routed()
+        if routed is not None:
+            self._put("routed", routed[:, 0].to(torch.int8))
+        self.taken.clear()
+        self.done += 1
+
+    def _put(self, name: str, values: Tensor) -> None:
+        if name not in self.read:
+            size = (len(values), self.count, *values.shape[1:])
+            self.read[name] = values.new_empty(size)
+        self.read[name][:, self.done] = values
 
 
-def _check_passes(model: LanguageModel, taken: Capture, steps: int) -> None:
-    seen = {len(kept) for kept in taken.per_source}
-    if seen != {steps}:
-        raise ModelError(
-            given=f"the model {model.name}, which reads its units {max(seen)} times for {steps} "
-            "tokens",
-            expected="one pass for each token that is generated",
-            cause="its own way of generating reads the prompt in pieces, or tokens together",
-            remedy="record with capture replay",
-        )
+def _in_pieces(model: LanguageModel, passes: int) -> ModelError:
+    return ModelError(
+        given=f"the model {model.name}, which reads its units {passes} times for one token",
+        expected="one pass for each token that is generated",
+        cause="its own way of generating reads the prompt in pieces, or tokens together",
+        remedy="record with capture replay",
+    )

@@ -1,8 +1,8 @@
 """Greedy continuation of prompts, in batches."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, final
 
 import torch
@@ -73,7 +73,7 @@ def batches(model: LanguageModel, prompts: Sequence[Sequence[int]]) -> list[list
 @final
 @dataclass(frozen=True, slots=True)
 class Surprise:
-    """Suppresses tokens, and notes the log-probability of the one that is then most likely.
+    """Suppresses tokens, and tells the log-probability of the one that is then most likely.
 
     The logits are those of the unmodified model, the sum over the vocabulary included; only one
     number of each row and step is kept.
@@ -81,11 +81,11 @@ class Surprise:
     Parameters
     ----------
     suppressed : tokens that may not come.
-    logprob : of the most likely of the others, in nats and in float32, one entry for each step.
+    tell : given, after every step, each row's log-probability in nats.
     """
 
     suppressed: Int[Tensor, " token"]
-    logprob: list[Float[Tensor, " row"]] = field(default_factory=list)
+    tell: Callable[[Float[Tensor, " row"]], None]
 
     def __call__(
         self, ids: Int[Tensor, "row place"], logits: Float[Tensor, "row token"]
@@ -93,14 +93,8 @@ class Surprise:
         """The logits of one step, those of suppressed tokens -inf."""
         del ids
         allowed = logits.index_fill(1, self.suppressed, -torch.inf)
-        self.logprob.append((allowed.amax(-1) - logits.logsumexp(-1)).float())
+        self.tell((allowed.amax(-1) - logits.logsumexp(-1)).float())
         return allowed
-
-
-def surprise_of(model: LanguageModel, *, stop_at_eos: bool) -> Surprise:
-    """What suppresses the tokens that :func:`greedy` suppresses."""
-    ends = () if stop_at_eos else end_ids(model)
-    return Surprise(torch.tensor(ends, dtype=torch.long, device=model.device))
 
 
 def continued(
@@ -109,10 +103,19 @@ def continued(
     *,
     tokens: int,
     stop_at_eos: bool,
-    surprise: Surprise | None = None,
+    tell: Callable[[Float[Tensor, " row"]], None] | None = None,
 ) -> list[list[int]]:
-    """As :func:`greedy`, for prompts that may share a batch; `surprise` is told of every step."""
+    """As :func:`greedy`, for prompts that may share a batch.
+
+    `tell`, if given, is called after every step with the log-probability of each row's token in
+    nats, under the unmodified model.
+    """
     ends = end_ids(model)
+    suppressed = () if stop_at_eos else ends
+    at_steps: list[Any] | None = None
+    if tell is not None:
+        banned = torch.tensor(suppressed, dtype=torch.long, device=model.device)
+        at_steps, suppressed = [Surprise(banned, tell)], ()
     # Any valid token does: padding is masked, and cut off after an end.
     pad = ends[0] if ends else 0
     config = GenerationConfig(
@@ -120,7 +123,7 @@ def continued(
         num_beams=1,
         max_new_tokens=tokens,
         eos_token_id=list(ends) if stop_at_eos and ends else None,
-        suppress_tokens=list(ends) if ends and not (stop_at_eos or surprise) else None,
+        suppress_tokens=list(suppressed) or None,
         pad_token_id=pad,
         use_cache=True,
         disable_compile=True,
@@ -135,7 +138,7 @@ def continued(
             ids.to(model.device),
             attention_mask=mask.to(model.device),
             generation_config=config,
-            logits_processor=[surprise] if surprise else None,
+            logits_processor=at_steps,
         )
     replies = output[:, longest:].tolist()
     return [_until_end(reply, ends) if stop_at_eos else reply for reply in replies]
