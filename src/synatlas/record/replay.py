@@ -19,6 +19,10 @@ from synatlas.record.generate import batches, greedy
 #: Logits that a pass may build at once, in values; 2^26 are 256 MB in float32.
 LOGITS_AT_ONCE: Final = 2**26
 
+#: Tokens of a pass on a CPU, of at least one row: more at once no longer make its products faster,
+#: and what lies between them leaves the processor's caches.
+CPU_TOKENS: Final = 1024
+
 #: Tokens of the live-against-replayed comparison.
 SELF_TEST_TOKENS: Final = 8
 
@@ -71,10 +75,9 @@ def replay_rows(
     steps : length of the step axis.
     reading : what is read of the model.
     """
-    per_row = steps * model.model.get_output_embeddings().weight.shape[0]  # type: ignore[operator]
-    size = max(1, LOGITS_AT_ONCE // per_row)
     how = batching_of(model.model).replay if len(prompts) > 1 else "padded"
     lengths = [len(p) + len(r) - bool(p) for p, r in zip(prompts, replies, strict=True)]
+    size = _rows_of_a_pass(model, steps=steps, longest=max(lengths))
     pieces = [
         together[i : i + size]
         for together in groups(lengths, how)
@@ -91,6 +94,14 @@ def replay_rows(
             routed = np.empty(activity.shape, dtype=np.int8) if routed is None else routed
             routed[chosen] = done.routed
     return Samples(activity=activity, logprob=logprob, routed=routed)
+
+
+def _rows_of_a_pass(model: LanguageModel, *, steps: int, longest: int) -> int:
+    per_row = steps * model.model.get_output_embeddings().weight.shape[0]  # type: ignore[operator]
+    size = LOGITS_AT_ONCE // per_row
+    if model.device.type == "cpu":
+        size = min(size, CPU_TOKENS // longest)
+    return max(1, size)
 
 
 def _pass(
