@@ -7,7 +7,7 @@ kernels (:meth:`Call.apart`), and :meth:`Call.together` gives what it would have
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, final
 
@@ -206,7 +206,9 @@ def expert_sources(
         # Spread over processes, a module sees choices of experts that it does not hold.
         at = "" if getattr(module, "_is_expert_parallel", False) else _way(call, count, rows)
         if at and call.module in layers:
-            found.append(_source(call.module, layers, "expert", at, count, call.output.shape[-1]))
+            source = _source(call.module, layers, "expert", at, count, call.output.shape[-1])
+            choices = call.inputs[1].shape[1] if at == "experts" else count
+            found.append(replace(source, choices=choices))
     with_experts = {source.layer for source in found}
     widths = {source.layer: source.width for source in found}
     for name, layer in layers.items():

@@ -69,6 +69,7 @@ class Source:
     first : index of its first unit among those of its kind in the layer, where several sources
         share a layer.
     calls : attention calls in a pass whose values belong to the same heads, side by side.
+    choices : of experts, those that a layer computes for each token.
     """
 
     module: str
@@ -81,6 +82,7 @@ class Source:
     kv_groups: tuple[int, ...] = field(default=())
     first: int = 0
     calls: int = 1
+    choices: int = 1
 
     def __post_init__(self) -> None:
         if not self.kv_groups:

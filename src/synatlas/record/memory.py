@@ -7,7 +7,10 @@ import torch
 
 from synatlas.errors import ConfigError
 from synatlas.models.load import LanguageModel
+from synatlas.models.units import Source
 from synatlas.progress import Progress
+from synatlas.record.generate import vocabulary_size
+from synatlas.record.replay import LOGITS_AT_ONCE
 
 T = TypeVar("T")
 
@@ -20,31 +23,61 @@ CPU_BYTES: Final = 2 * 2**30
 #: Tensors as wide as the residual stream that a layer holds at once, by count.
 LIVE_TENSORS: Final = 16
 
+#: Of them for each expert of a token: what it reads, once as given and once sorted by experts, what
+#: it gives, and that in the tokens' order again.
+CHOICE_TENSORS: Final = 4
+
+#: Tensors of logits in a replay: the model's, in float32, and what sums over the vocabulary hold.
+LOGIT_TENSORS: Final = 3
+
+#: Tensors of logits of a step of generating: these, and one in which tokens are suppressed.
+STEP_TENSORS: Final = 4
+
 
 def rows_at_once(model: LanguageModel, lengths: Sequence[int]) -> int:
     """Prompts per batch, from an estimate of memory, spread evenly over the batches.
 
-    A row takes the key/value cache of all layers and the activations of one of them; weights are
-    not counted, they are there already.
+    A row takes what :func:`row_bytes` says; the logits of a replay are bounded by themselves and
+    taken off first. Weights are not counted, they are there already.
 
     Parameters
     ----------
     model : the model.
     lengths : tokens of each prompt and its reply together.
     """
-    embedding: Any = model.model.get_input_embeddings()  # type: ignore[operator]
-    itemsize = torch.finfo(model.dtype).bits // 8
-    cached = sum(
-        2 * len(set(s.kv_groups)) * s.width for s in model.found.sources if s.kind == "head"
-    )
-    per_token = (cached + LIVE_TENSORS * embedding.weight.shape[1]) * itemsize
     budget = CPU_BYTES
     if model.device.type == "cuda":
         budget = torch.cuda.mem_get_info(model.device)[0] // 2
     most = MOST_ROWS.get(model.device.type, MOST_ROWS["cpu"])
-    rows = min(most, max(1, budget // (per_token * max(lengths))))
+    logits = max(lengths) * vocabulary_size(model) * min(most, len(lengths))
+    budget -= LOGIT_TENSORS * 4 * min(LOGITS_AT_ONCE, logits)
+    rows = min(most, max(1, budget // row_bytes(model, max(lengths))))
     batches = -(-len(lengths) // rows)
     return -(-len(lengths) // batches)
+
+
+def row_bytes(model: LanguageModel, length: int) -> int:
+    """Memory of a row of `length` tokens, in bytes.
+
+    The key/value cache of all layers, the activations of one of them, and the logits of a step in
+    float32. A layer of experts holds each token as often as it has experts for it, whether they
+    are recorded or not: what these read, what lies between their matrices, and what they give.
+    """
+    embedding: Any = model.model.get_input_embeddings()  # type: ignore[operator]
+    heads = [s for s in model.found.sources if s.kind == "head"]
+    cached = sum(2 * len(set(s.kv_groups)) * s.width for s in heads)
+    experts = (s for s in model.found.sources if s.kind == "expert")
+    chosen = max((s.choices * _per_choice(model, s) for s in experts), default=0)
+    per_token = cached + LIVE_TENSORS * embedding.weight.shape[1] + chosen
+    itemsize = torch.finfo(model.dtype).bits // 8
+    return per_token * itemsize * length + STEP_TENSORS * 4 * vocabulary_size(model)
+
+
+def _per_choice(model: LanguageModel, source: Source) -> int:
+    """Numbers that a layer holds for each expert of a token."""
+    stacked = model.model.get_submodule(source.module).parameters(recurse=False)
+    between = max(n for p in stacked if p.ndim >= 3 for n in p.shape[1:])
+    return CHOICE_TENSORS * source.width + 2 * between
 
 
 def with_fewer_rows(attempt: Callable[[int], T], rows: int, progress: Progress) -> T:
