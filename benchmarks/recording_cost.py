@@ -33,10 +33,10 @@ from synatlas.models.load import LanguageModel
 from synatlas.record.batches import split
 from synatlas.record.captures import CAPTURE
 from synatlas.record.generate import end_ids
-from synatlas.record.live import self_test
 from synatlas.record.reading import options_for
 from synatlas.record.record import choose_batch_size
 from synatlas.record.replay import Reading
+from synatlas.record.self_test import self_test
 from synatlas.record.styles import render
 from synatlas.tasks.battery import battery
 from synatlas.tasks.prompts import Prompts
@@ -244,7 +244,7 @@ def reading_of(work: Work) -> Reading:
 
 def tested(work: Work) -> None:
     """The comparison of two short replies, live and replayed."""
-    self_test(work.model, work.ids, reading_of(work), signed=False)
+    self_test(work.model, work.ids, reading_of(work), site="z", signed=False)
 
 
 def without_taps(work: Work) -> None:

@@ -92,8 +92,10 @@ class Surprise:
     ) -> Float[Tensor, "row token"]:
         """The logits of one step, those of suppressed tokens -inf."""
         del ids
+        # First, so that its exponentials and the copy below are not there together.
+        total = logits.logsumexp(-1)
         allowed = logits.index_fill(1, self.suppressed, -torch.inf)
-        self.tell((allowed.amax(-1) - logits.logsumexp(-1)).float())
+        self.tell((allowed.amax(-1) - total).float())
         return allowed
 
 

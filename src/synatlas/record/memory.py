@@ -30,8 +30,9 @@ CHOICE_TENSORS: Final = 4
 #: Tensors of logits in a replay: the model's, in float32, and what sums over the vocabulary hold.
 LOGIT_TENSORS: Final = 3
 
-#: Tensors of logits of a step of generating: these, and one in which tokens are suppressed.
-STEP_TENSORS: Final = 4
+#: Tensors of logits of a step of generating: the model's, in float32, and what sums over the
+#: vocabulary hold or the same with tokens suppressed.
+STEP_TENSORS: Final = 3
 
 
 def rows_at_once(model: LanguageModel, lengths: Sequence[int]) -> int:
