@@ -24,9 +24,10 @@ from every_type import tiny_type
 from synatlas.catalogue import NAMES
 from synatlas.errors import ModelError
 from synatlas.models.load import LanguageModel
+from synatlas.models.owned import ROLES, Ownership
 from synatlas.models.reducers import identity, norm
 from synatlas.models.taps import capture
-from synatlas.models.units import UNITS, UnitTable
+from synatlas.models.units import KINDS, UNITS, UnitTable
 from synatlas.record.doubts import doubts
 from synatlas.record.replay import Reading, live_against_replay
 from synatlas.record.self_test import self_test
@@ -61,14 +62,49 @@ class Checked(NamedTuple):
     found: UnitTable | None = None
     error: float = float("nan")
     reason: str = ""
+    ownership: Ownership | None = None
 
     def row(self) -> str:
         """Its line of the table."""
         if self.found is None:
-            return f"| {self.name} | | | | {self.reason} |"
+            return f"| {self.name} | | | | | {self.reason} |"
         error = "" if self.error != self.error else f"{self.error:.0e}"
         status = self.reason or "ok"
-        return f"| {self.name} | {_units(self.found)} | {_sites(self.found)} | {error} | {status} |"
+        cells = (_units(self.found), _sites(self.found), _owned(self.ownership), error, status)
+        return f"| {self.name} | {' | '.join(cells)} |"
+
+    def missing(self) -> list[str]:
+        """What units lack, and why: each reason once."""
+        if self.ownership is None:
+            return []
+        first = {(_kind(g.unit), g.role): g for g in reversed(self.ownership.gaps)}
+        return [
+            f"- {self.name}, {NAMES[kind]}, {role} (first {gap.unit}): {gap.reason}"
+            for (kind, role), gap in sorted(first.items())
+        ]
+
+
+def _kind(label: str) -> str:
+    """Kind of the unit that a label such as ``L00H03`` names."""
+    return next(kind for kind, letter in KINDS.items() if letter == label.strip("L0123456789"))
+
+
+def _owned(ownership: Ownership | None) -> str:
+    """Initials of the roles that units of each kind have slices of; in brackets what some lack."""
+    if ownership is None:
+        return ""
+    cells: list[str] = []
+    for kind in ("head", "recurrent", "expert", "shared_expert"):
+        labels = [label for label in ownership.labels if _kind(label) == kind]
+        roles = {s.role for s in ownership.of(*labels)}
+        lacking = {g.role for g in ownership.gaps if _kind(g.unit) == kind}
+        letters = "".join(
+            f"({role[0]})" if role in lacking else role[0]
+            for role in ROLES
+            if role in roles | lacking
+        )
+        cells += [f"{NAMES[kind]} {letters}"] if letters else []
+    return "; ".join(cells)
 
 
 def _units(found: UnitTable) -> str:
@@ -115,7 +151,7 @@ def check(name: str, *, again: bool = False) -> Checked:
         reason = f"generation fails in transformers: {str(caught).splitlines()[0][:80]}"
     if error > LIVE_TOLERANCE:
         reason = "recorded from plain passes; its cached generation differs from them"
-    return Checked(name, found, error, reason)
+    return Checked(name, found, error, reason, model.owned)
 
 
 def live_error(model: LanguageModel) -> float:
@@ -243,14 +279,17 @@ Norms read while generating (with a cache, and with left padding where it change
 
 - *units*: layers x units of so many features each.
 - *sites*: `equal` where the output projection reads the heads as they are; `apart` where a gate or a normalisation comes between `z` and `proj_in`; `z only` where no matrix has columns of each head.
+- *owned*: what each unit has parameters of its own for, by initials: query, key, value, mixing (sinks and the like), input of a recurrence, gate, output columns, expert; in brackets what some units lack, for the reasons under the table. Sub-layers own what is in their module.
 - *live*: greatest relative difference of norms, live and replayed, of heads, recurrent units and sub-layers; above {LIVE_TOLERANCE:.0e} the type is not counted as covered. Such a type is recorded with a warning that says so; `capture="live"` records what it does while it generates.
 
 Types that are encoders by default are run as decoders (`is_decoder`).
 
-| type | units | sites | live | status |
-|---|---|---|---|---|
+| type | units | sites | owned | live | status |
+|---|---|---|---|---|---|
 """
         + "\n".join(r.row() for r in rows)
+        + "\n\nUnits without parameters of their own in a role:\n\n"
+        + "\n".join(line for r in rows for line in r.missing())
         + "\n"
     )
 

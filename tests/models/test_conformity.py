@@ -30,10 +30,10 @@ def test_what_the_table_claims(name: str) -> None:
     assert _of_heads(checked.row()) == _of_heads(claimed[0])
 
 
-def _of_heads(row: str) -> tuple[list[str], str, str]:
-    """Heads, sites and status; another machine may round the error otherwise."""
-    _, _, units, sites, _, status, _ = row.split("|")
-    return [part for part in units.strip().split("; ") if " heads " in part], sites, status
+def _of_heads(row: str) -> tuple[list[str], str, str, str]:
+    """Heads, sites, roles and status; another machine may round the error otherwise."""
+    _, _, units, sites, roles, _, status, _ = row.split("|")
+    return [part for part in units.strip().split("; ") if " heads " in part], sites, roles, status
 
 
 def test_the_table_has_every_type_and_counts_right() -> None:

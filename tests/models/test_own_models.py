@@ -1,10 +1,18 @@
 """Models from a modelling file that is not in transformers, probed like all others."""
 
+import shutil
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
+from transformers import dynamic_module_utils
 
+import own_models
+import synatlas as sa
 from own_models import HEADS, MIXINGS, WIDTH, Block, own_model
+from synatlas.errors import ModelError
 from synatlas.models.adopt import adopt
 from synatlas.models.probe import find_units
 from synatlas.models.reducers import identity, norm
@@ -55,3 +63,42 @@ def test_own_attention_live_and_replayed_without_a_cache() -> None:
     model = adopt(own_model(mixing="bmm"), tiny_tokenizer())
     prompts = ([5, 9, 30, 4], [7, 40, 8, 21, 6, 33, 90])
     assert live_against_replay(model, prompts, reading=Reading(model.units, norm)).error < 1e-5
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """What a user has: a modelling file of their own beside the weights, named in config.json."""
+    place = tmp_path / "own-model"
+    model = own_model(mixing="einsum")
+    model.config.auto_map = {
+        "AutoConfig": "modelling.OwnConfig",
+        "AutoModelForCausalLM": "modelling.OwnForCausalLM",
+    }
+    model.save_pretrained(place)
+    tiny_tokenizer().save_pretrained(place)
+    shutil.copy(own_models.__file__, place / "modelling.py")
+    return place
+
+
+def test_a_folder_with_code_of_its_own_goes_all_the_way(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(folder.parent / "modules"))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    with pytest.raises(ModelError):
+        sa.load(str(folder))
+    model = sa.load(str(folder), trust_remote_code=True)
+    assert type(model.model).__module__ != own_models.__name__
+    assert model.found.sources == find_units(own_model(mixing="einsum")).sources
+    heads = model.units.label
+    assert not model.owned.gaps
+    roles = {s.role for s in model.owned.of(heads[1])}
+    assert roles == {"query", "key", "value", "gate", "output"}
+    recording = sa.record(model, ["Why is the sky blue?"], tokens=8)
+    tokens, n = recording["token"].values[0], int((recording["prompt_token"].values[0] >= 0).sum())
+    ids = torch.tensor([[*recording["prompt_token"].values[0, :n], *tokens[:-1]]])
+    with torch.no_grad():
+        z, _ = by_hand(model.model.blocks[0], model.model.embed(ids))
+    assert z.norm(dim=-1)[0, n - 1 :].numpy() == pytest.approx(
+        recording["activity"].values[0, :, :HEADS], rel=1e-5
+    )

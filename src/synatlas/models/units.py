@@ -95,7 +95,8 @@ class UnitTable:
     """Units of a model, in order of layer, kind and index.
 
     Each unit owns features ``start:stop`` of what is read at its source. With grouped
-    key/value heads the unit is the query head.
+    key/value heads the unit is the query head. Which slices of which parameters are its own is
+    found on demand, under the same labels: :attr:`synatlas.models.load.LanguageModel.owned`.
 
     Parameters
     ----------
