@@ -12,7 +12,7 @@ from synatlas.models.slopes import OPAQUE, Leaves, Slopes, Target
 from synatlas.models.trace import Event, Mixed, Read
 from synatlas.models.units import Source, UnitTable
 
-_MIXED: Final = "no weight matrix after it has columns of this head alone"
+_MIXED: Final = "no weight matrix after it has columns of it alone"
 
 
 def head_slices(units: UnitTable, events: Sequence[Event], leaves: Leaves) -> Iterator[Owned | Gap]:
@@ -133,9 +133,7 @@ def _behind(
 ) -> Iterator[Owned | Gap]:
     """Gates and the columns of the output projection."""
     if projection is None:
-        yield from gaps_of(
-            labels, "output", (), "no weight matrix after it has columns of it alone"
-        )
+        yield from gaps_of(labels, "output", (), _MIXED)
         return
     if projection.module != source.module:
         target = Target("gate", _read_by(projection, events), [(label,) for label in labels])
