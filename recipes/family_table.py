@@ -19,7 +19,7 @@ HEAD = """# The family of bundled models
 
 Written by recipes/family_table.py from the models' cards.
 
-Small models trained from scratch on the same generated questions and stories, with one tokenizer: three dense sizes, one of them with snapshots of its training and two further seeds, a mixture of experts, and a state-space model.
+Small models trained from scratch on the same generated questions and stories, with one tokenizer.
 `reference` comes with the package; the others lie here and are found by name in a source checkout, `synatlas map bundled:dense`, or by folder, `synatlas map models/dense`.
 Each folder is a model of transformers by itself, snapshots included.
 
@@ -136,8 +136,8 @@ def _snapshots(name: str, card: dict[str, Any]) -> list[str]:
         found["method"],
         _rows(["revision", "greedy", "pass@1", "pass@8", "room for reinforcement learning"], rows),
         f"`bundled:{name}` at revision `{found['most_room']}` is kept as an under-trained start "
-        "for reinforcement learning: of the snapshots before the last it has the most cells with "
-        "room (pass@1 from 0.15 to 0.6, pass@8 of 0.7 or more, chance of 0.2 or less).",
+        "for reinforcement learning: of the snapshots before the last it has room in the most "
+        "categories (pass@1 from 0.15 to 0.6, pass@8 of 0.7 or more, chance of 0.2 or less).",
     ]
 
 

@@ -117,12 +117,14 @@ def measure_snapshots(
     parts += [(out, steps[-1], init_seed)]
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         rows = list(pool.map(_measure_snapshot, parts))
-    counts = {row["step"]: sum(has_room(cell) for cell in row["cells"]) for row in rows[:-1]}
-    return {
-        "method": SNAPSHOT_METHOD,
-        "rows": rows,
-        "most_room": f"step{max(counts, key=lambda step: counts[step])}",
-    }
+    return {"method": SNAPSHOT_METHOD, "rows": rows, "most_room": most_room(rows[:-1])}
+
+
+def most_room(rows: Sequence[dict[str, Any]]) -> str:
+    """The revision with room for reinforcement learning in the most categories, the latest."""
+    kinds = [len({c["category"] for c in row["cells"] if has_room(c)}) for row in rows]
+    best = max(range(len(rows)), key=lambda index: (kinds[index], index))
+    return f"step{rows[best]['step']}"
 
 
 def _measure_snapshot(part: tuple[Path, int, int]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from synatlas.models.identity import (
     BUNDLED,
@@ -24,6 +24,7 @@ from synatlas.models.identity import (
 )
 from synatlas.models.load import load
 from synatlas.tasks.card import markdown, sha256
+from synatlas.tasks.training import Trainer
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(
@@ -96,11 +97,16 @@ def test_step_zero_is_the_trainers_first_model(name: str, trainer_recipe: Module
     assert [key for key in first if not torch.equal(first[key], found[key])] == []
 
 
-def test_the_first_steps_have_the_losses_of_the_card(trainer_recipe: ModuleType) -> None:
+def test_the_first_steps_have_the_losses_of_the_card(
+    trainer_recipe: ModuleType, bundled_tokenizer: PreTrainedTokenizerBase
+) -> None:
     torch.set_num_threads(1)
     settings = trainer_recipe.read_settings(ROOT / "recipes" / "family" / f"{CHEAPEST}.toml")
     told = card_of(CHEAPEST)["first_losses"][:3]
-    found = [row.loss for row in trainer_recipe.make_trainer(settings).run(3)]
+    config = trainer_recipe.model_config(settings.model, bundled_tokenizer)
+    first = trainer_recipe.initial_model(config, settings.model.init_seed)
+    trainer = Trainer(first, bundled_tokenizer, settings.train, settings.stream)
+    found = [row.loss for row in trainer.run(3)]
     assert found == pytest.approx(told, abs=SAME_LOSS)
 
 

@@ -254,9 +254,9 @@ def _snapshots(snapshots: dict[str, Any]) -> list[str]:
         f"reinforcement learning: pass@1 from {low} to {high}, pass@8 of {ROOM_PASS_8} or more, "
         f"and a guesser right in no more than {ROOM_CHANCE} of cases.",
         _rows(header, rows),
-        f"Revision `{snapshots['most_room']}`, the one before the last with the most such cells, "
-        "is kept as a start for reinforcement learning. Its greedy accuracy, pass@1 and pass@8 "
-        "(cells with room are marked *):",
+        f"Revision `{snapshots['most_room']}`, the one before the last with such cells in the most "
+        "categories, is kept as a start for reinforcement learning. Its greedy accuracy, pass@1 "
+        "and pass@8 (cells with room are marked *):",
         _by_level({(c["category"], c["difficulty"]): _room(c) for c in chosen["cells"]}),
     ]
 
