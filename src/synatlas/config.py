@@ -36,6 +36,9 @@ class MapConfig:
         empty takes the built-in battery of 60.
     prompt_style
         auto (chat where the tokenizer has a template, else question), chat, question or raw.
+    replies_of
+        A run folder: its prompts and replies are fed, and nothing is generated. The model must
+        have the same tokenizer.
     system
         System prompt before every prompt, with style chat or question.
     tokens
@@ -102,6 +105,7 @@ class MapConfig:
     model: str = field(default="bundled:reference", kw_only=False)
     out: str = ""
     prompts: str = ""
+    replies_of: str = ""
     prompt_style: str = "auto"
     system: str = ""
     tokens: int = 100
@@ -188,6 +192,7 @@ class MapConfig:
             _one_of("--nuisance", name, NUISANCES)
         check_reduction(self.reduce, has_direction=bool(self.direction))
         check_capture(self.capture, reduce=self.reduce)
+        self._check_replies()
         _at_least("--tokens", self.tokens, LEAST_TOKENS)
         _at_least("--lag", self.lag, 1)
         _at_least("--seed", self.seed, 0)
@@ -206,6 +211,24 @@ class MapConfig:
         ):
             if value is not None:
                 _at_least(option, value, 1)
+
+    def _check_replies(self) -> None:
+        """Where the tokens are given, nothing is asked and nothing generated."""
+        asked = {
+            "--prompts": bool(self.prompts),
+            "--system": bool(self.system),
+            "--prompt-style": self.prompt_style != "auto",
+            "--stop-at-eos": self.stop_at_eos,
+            "--capture live": self.capture == "live",
+        }
+        idle = [option for option, given in asked.items() if given]
+        if self.replies_of and idle:
+            raise ConfigError(
+                given=f"--replies-of {self.replies_of} with {', '.join(idle)}",
+                expected="one or the other",
+                cause="prompts and replies are those of the run, and nothing is generated",
+                remedy=f"leave out --replies-of, or {' and '.join(idle)}",
+            )
 
 
 def _one_of(option: str, value: str, known: Mapping[str, object] | tuple[str, ...]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import xarray as xr
@@ -22,6 +22,13 @@ from synatlas.progress import Progress, silent
 from synatlas.record.reductions import read_direction
 from synatlas.tasks.battery import battery
 from synatlas.tasks.prompts import Prompts, read_prompts
+
+if TYPE_CHECKING:
+    from synatlas.models.load import LanguageModel
+    from synatlas.record.given import Given
+
+#: Settings that are paths where they are given, and digests in run.json.
+_PATHS: Final = {"prompts": "", "direction": "", "replies_of": ""}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +78,8 @@ def map(config: MapConfig, *, progress: Progress = silent) -> Run:
 def advance(config: MapConfig, *, until: str = "report", progress: Progress = silent) -> Run:
     """Bring the run of `config` as far as the stage `until`, and return what there is."""
     config.check()
-    prompts = read_prompts(config.prompts) if config.prompts else battery()
+    given = _given(config)
+    prompts = given.prompts if given else _asked(config)
     check_room(config.nuisance, prompts=len(prompts.ids), steps=config.tokens, lag=config.lag)
     direction = read_direction(config.direction) if config.direction else None
     folder = config.folder()
@@ -81,6 +89,7 @@ def advance(config: MapConfig, *, until: str = "report", progress: Progress = si
         "model": resolve(config.model).name,
         "model_revision": content_revision(config.model, config.revision),
         "prompts": _digest(prompts),
+        "replies_of": given.fingerprint if given else "",
         "direction": "" if direction is None else _digest_of(direction),
     }
     open_record(folder, settings, force=config.force)
@@ -88,6 +97,7 @@ def advance(config: MapConfig, *, until: str = "report", progress: Progress = si
         journey = _Journey(
             config=config,
             prompts=prompts,
+            given=given,
             direction=direction,
             folder=folder,
             record=open_record(folder, settings, force=config.force),
@@ -117,19 +127,33 @@ def resume(
             remedy="run synatlas record or synatlas map with --out set to this folder first",
         )
     settings = {k: v for k, v in record["settings"].items() if k in MapConfig.names()}
-    config = MapConfig.from_settings({**settings, "prompts": "", "direction": ""}, out=str(where))
+    config = MapConfig.from_settings({**settings, **_PATHS}, out=str(where))
     if redo:
         record["stages"].pop(until, None)
     with locked(where):
         journey = _Journey(
             config=config,
             prompts=None,
+            given=None,
             direction=None,
             folder=where,
             record=record,
             progress=progress,
         )
         return journey.travel(until)
+
+
+def _asked(config: MapConfig) -> Prompts:
+    return read_prompts(config.prompts) if config.prompts else battery()
+
+
+def _given(config: MapConfig) -> "Given | None":
+    """Prompts and replies of the run that the settings name."""
+    if not config.replies_of:
+        return None
+    from synatlas.record.given import read_given
+
+    return read_given(config.replies_of, config.tokens)
 
 
 def _digest(prompts: Prompts) -> str:
@@ -148,6 +172,7 @@ class _Journey:
 
     config: MapConfig
     prompts: Prompts | None
+    given: "Given | None"
     direction: np.ndarray | None
     folder: Path
     record: dict[str, Any]
@@ -224,6 +249,8 @@ class _Journey:
                 expected="at least 2 units: the decomposition is of pairs",
                 remedy="choose other units, or a model with more of them",
             )
+        if self.given is not None:
+            return self._replay(model, self.given)
         # The batch size stays that of the first attempt: a resumed run is then bitwise the same.
         batch_size = self.record.get("batch_size") or config.batch_size
         batch_size = batch_size or choose_batch_size(
@@ -251,6 +278,27 @@ class _Journey:
             batch_size=batch_size,
             parts=self.folder / PARTS_FOLDER,
             begin=begin,
+            progress=self.progress,
+        )
+
+    def _replay(self, model: "LanguageModel", given: "Given") -> xr.Dataset:
+        from synatlas.record.given import check_same_tokens
+        from synatlas.record.record import replay
+
+        check_same_tokens(model, given)
+        config = self.config
+        self.record["device"] = str(model.device)
+        return replay(
+            model,
+            given.rows,
+            given.prompt_lengths,
+            prompts=given.prompts,
+            units=config.units,
+            site=config.site,
+            reduce=config.reduce,
+            direction=self.direction,
+            policy=config.policy,
+            batch_size=config.batch_size,
             progress=self.progress,
         )
 
