@@ -1,6 +1,6 @@
-"""Progress on the terminal."""
+"""Progress and results on the terminal."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -39,3 +39,9 @@ def bars() -> Iterator[Progress]:
             shown.update(tasks[what], completed=done, total=total)
 
         yield advance
+
+
+def tell(lines: Iterable[str]) -> None:
+    """Print lines as they stand."""
+    for line in lines:
+        Console(soft_wrap=True).print(line, markup=False, highlight=False)

@@ -1,7 +1,7 @@
 """The command line: parse, call, print."""
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Final
@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Final
 from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
-from synatlas.bars import bars
+from synatlas.bars import bars, tell
 from synatlas.config import MapConfig
 from synatlas.errors import InputError
+from synatlas.study.commands import run_recipe
 
 if TYPE_CHECKING:
     from synatlas.run import Run
@@ -126,7 +127,7 @@ def models(*, check: str = "") -> None:
     """
     from synatlas import catalogue
 
-    _print(catalogue.checked(check) if check else catalogue.listed())
+    tell(catalogue.checked(check) if check else catalogue.listed())
 
 
 @app.command
@@ -147,18 +148,16 @@ def plan(*, prompts: int, steps: int, units: int, memory: float = 0.5) -> None:
     from synatlas.planning import detectable_excess
     from synatlas.summary import plan_lines
 
-    _print(plan_lines(detectable_excess(prompts=prompts, steps=steps, units=units, memory=memory)))
+    tell(plan_lines(detectable_excess(prompts=prompts, steps=steps, units=units, memory=memory)))
 
 
 def _summary(run: "Run", seconds: float) -> None:
     from synatlas.summary import lines
 
-    _print(lines(run, seconds))
+    tell(lines(run, seconds))
 
 
-def _print(lines: Iterable[str]) -> None:
-    for line in lines:
-        Console(soft_wrap=True).print(line, markup=False, highlight=False)
+app.command(run_recipe, name="run")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -4,7 +4,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Final
+from types import UnionType
+from typing import Any, Final, get_args, get_type_hints
 
 from synatlas.errors import ConfigError
 
@@ -156,10 +157,15 @@ class MapConfig:
         return frozenset(f.name for f in fields(cls))
 
     @classmethod
+    def may_be_absent(cls, name: str) -> bool:
+        """Whether None is a value of a setting."""
+        return type(None) in get_args(get_type_hints(cls)[name])
+
+    @classmethod
     def from_settings(cls, settings: Mapping[str, Any], **changes: Any) -> "MapConfig":
         """The configuration that :meth:`identity` described, with `changes`."""
-        known = cls.names()
-        unknown = sorted(set(settings) - known)
+        known = get_type_hints(cls)
+        unknown = sorted({*settings, *changes} - set(known))
         if unknown:
             raise ConfigError(
                 given=f"settings {', '.join(unknown)}",
@@ -167,6 +173,8 @@ class MapConfig:
                 remedy="remove the unknown settings",
             )
         values = {**settings, **changes}
+        for name, value in values.items():
+            _check_kind(name, value, known[name])
         values |= {name: tuple(values[name]) for name in _LISTS if name in values}
         return cls(**values)
 
@@ -229,6 +237,20 @@ class MapConfig:
                 cause="prompts and replies are those of the run, and nothing is generated",
                 remedy=f"leave out --replies-of, or {' and '.join(idle)}",
             )
+
+
+def _check_kind(name: str, value: object, kind: Any) -> None:
+    """Raise :class:`ConfigError` where a value from a file is not of its setting's type."""
+    kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
+    texts = name in _LISTS and isinstance(value, list | tuple)
+    right = all(isinstance(v, str) for v in value) if texts else type(value) in kinds
+    if not right:
+        names = {str: "a text", int: "a whole number", bool: "true or false", type(None): "nothing"}
+        raise ConfigError(
+            given=f"{name} = {value!r}",
+            expected=" or ".join(names.get(k, "a list of texts") for k in kinds),
+            remedy=f"write {name} so",
+        )
 
 
 def _one_of(option: str, value: str, known: Mapping[str, object] | tuple[str, ...]) -> None:

@@ -57,5 +57,9 @@ class ArtifactError(InputError):
     """A stored or passed artifact is damaged, edited, or not what its schema says."""
 
 
+class StudyError(InputError):
+    """Some of the runs of a study could not be made; the others are there."""
+
+
 class RunFolderError(InputError):
     """An output folder cannot be written, is in use, or holds another run."""

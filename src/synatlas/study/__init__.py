@@ -1,0 +1,1 @@
+"""Studies: many journeys, one table."""

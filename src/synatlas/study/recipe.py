@@ -1,0 +1,86 @@
+"""A study as a small TOML file."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, final
+
+from synatlas.config import MapConfig
+from synatlas.errors import ConfigError
+from synatlas.study.cells import Cell, checked, grid, slug
+
+#: Tables and keys of a recipe.
+KEYS: Final = ("name", "question", "map", "axes", "cell")
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Study:
+    """A named set of cells, and the question they are to answer."""
+
+    name: str
+    question: str
+    cells: tuple[Cell, ...]
+
+
+def read_recipe(path: str | Path) -> Study:
+    """Read a study from a TOML file.
+
+    ``name`` and ``question`` are texts; the table ``[map]`` holds settings of every cell, as
+    :class:`synatlas.config.MapConfig`; ``[axes]`` holds settings with a list of values, of which
+    every combination is a cell; each ``[[cell]]`` is one more, with settings of its own beside
+    ``name``, ``labels`` and ``reads``, the name of the cell whose replies it is fed.
+
+    Raises
+    ------
+    ConfigError
+        The file cannot be read, has an unknown key, or a setting is out of range.
+    """
+    file = Path(path)
+    try:
+        tables: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(
+            given=f"the recipe {path}",
+            expected="a TOML file",
+            cause=str(error),
+            remedy="check the path and the syntax",
+        ) from error
+    return study_of(tables, name=file.stem)
+
+
+def study_of(tables: Mapping[str, Any], *, name: str) -> Study:
+    """As :func:`read_recipe`, of tables in memory; `name` where they state none."""
+    unknown = sorted(set(tables) - set(KEYS))
+    if unknown:
+        raise ConfigError(
+            given=f"a recipe with {', '.join(unknown)}",
+            expected=f"the keys {', '.join(KEYS)}",
+            remedy="put settings of runs under [map]",
+        )
+    base = MapConfig.from_settings(tables.get("map", {}))
+    axes = {key: [_value(key, v) for v in vs] for key, vs in tables.get("axes", {}).items()}
+    cells = [*grid(base, axes)] if axes else []
+    cells += [_cell(base, table, i) for i, table in enumerate(tables.get("cell", ()))]
+    return Study(
+        name=slug(str(tables.get("name", name))),
+        question=str(tables.get("question", "")),
+        cells=checked(cells),
+    )
+
+
+def _value(key: str, value: Any) -> Any:
+    # TOML has no null: an empty text stands for a setting that is not given.
+    absent = value == "" and key in MapConfig.names() and MapConfig.may_be_absent(key)
+    return None if absent else tuple(value) if isinstance(value, list) else value
+
+
+def _cell(base: MapConfig, table: Mapping[str, Any], at: int) -> Cell:
+    settings = {k: _value(k, v) for k, v in table.items() if k not in ("name", "labels", "reads")}
+    return Cell(
+        name=slug(str(table.get("name", f"cell-{at + 1}"))),
+        config=MapConfig.from_settings({**base.identity(), **settings}),
+        labels=table.get("labels", {}),
+        reads=str(table.get("reads", "")),
+    )

@@ -1,0 +1,154 @@
+"""Cells on their way: each an ordinary run folder, made once, several at a time."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import final
+
+from synatlas.errors import InputError, RunFolderError
+from synatlas.progress import Progress, silent
+from synatlas.study.cells import Cell, cell_folder
+
+#: What is done with a cell whose run is complete, such as freeing the disk.
+AfterCell = Callable[[Cell], None]
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Travelled:
+    """A cell that was run, or the message of what was wrong with it."""
+
+    cell: Cell
+    folder: Path
+    failure: str = ""
+
+
+def travel(
+    cells: Sequence[Cell],
+    folder: Path,
+    *,
+    jobs: int = 1,
+    until: str = "report",
+    force: bool = False,
+    after: AfterCell | None = None,
+    progress: Progress = silent,
+) -> tuple[Travelled, ...]:
+    """Run every cell in `folder`, in their order or several at a time.
+
+    A cell that is complete is reused and one that was interrupted is resumed, as
+    :func:`synatlas.run.advance` does; where a cell fails for a reason that the user can mend, the
+    others go on, and those that read its replies fail with it.
+
+    Parameters
+    ----------
+    cells : of the study, those that read another's replies after it.
+    folder : of the study.
+    jobs : cells at a time; more than one run in processes of their own, on one thread each.
+    until : stage that each run is taken to.
+    force : replace another run that is in a cell's folder.
+    after : called in this process for each cell that is complete.
+    progress : told how many cells are done.
+    """
+    how = _How(folder=folder, until=until, force=force)
+    outcomes: dict[str, Travelled] = {}
+    progress("cells", 0, len(cells))
+    journey = (
+        _one_by_one(cells, how, outcomes, progress)
+        if jobs == 1
+        else _several(cells, how, outcomes, jobs)
+    )
+    for done in journey:
+        outcomes[done.cell.name] = done
+        if after is not None and not done.failure:
+            after(done.cell)
+        progress("cells", len(outcomes), len(cells))
+    return tuple(outcomes[cell.name] for cell in cells)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _How:
+    """Where the cells of a study go, and how far."""
+
+    folder: Path
+    until: str
+    force: bool
+
+
+def _run(cell: Cell, how: _How, progress: Progress = silent) -> Travelled:
+    from synatlas.run import advance
+
+    where = cell_folder(how.folder, cell.name)
+    try:
+        try:
+            advance(cell.within(how.folder), until=how.until, progress=progress)
+        except RunFolderError:
+            if not how.force:
+                raise
+            advance(cell.within(how.folder, force=True), until=how.until, progress=progress)
+    except InputError as error:
+        return Travelled(cell=cell, folder=where, failure=str(error))
+    return Travelled(cell=cell, folder=where)
+
+
+def _ready(cell: Cell, outcomes: dict[str, Travelled]) -> bool:
+    return not cell.reads or cell.reads in outcomes
+
+
+def _stopped(cell: Cell, how: _How, outcomes: dict[str, Travelled]) -> Travelled | None:
+    """The outcome of a cell whose source has failed."""
+    source = outcomes.get(cell.reads)
+    if source is None or not source.failure:
+        return None
+    failure = f"the cell {cell.reads}, whose replies it reads, failed: {source.failure}"
+    return Travelled(cell=cell, folder=cell_folder(how.folder, cell.name), failure=failure)
+
+
+def _one_by_one(
+    cells: Sequence[Cell], how: _How, outcomes: dict[str, Travelled], progress: Progress
+) -> Iterator[Travelled]:
+    for cell in cells:
+        yield _stopped(cell, how, outcomes) or _run(cell, how, progress)
+
+
+def _several(
+    cells: Sequence[Cell], how: _How, outcomes: dict[str, Travelled], jobs: int
+) -> Iterator[Travelled]:
+    waiting = list(cells)
+    running: dict[Future[Travelled], Cell] = {}
+    with (
+        _single_threads(),
+        ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool,
+    ):
+        try:
+            while waiting or running:
+                for cell in [c for c in waiting if _ready(c, outcomes)]:
+                    waiting.remove(cell)
+                    stopped = _stopped(cell, how, outcomes)
+                    if stopped is None:
+                        running[pool.submit(_run, cell, how)] = cell
+                    else:
+                        yield stopped
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    del running[future]
+                    yield future.result()
+        finally:
+            # After Ctrl-C what has not begun does not begin; what runs was told by the terminal.
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+@contextmanager
+def _single_threads() -> Iterator[None]:
+    """Processes that start inside compute on one thread: together they fill the cores."""
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["OMP_NUM_THREADS"]
+        else:
+            os.environ["OMP_NUM_THREADS"] = before
