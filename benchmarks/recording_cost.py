@@ -387,6 +387,7 @@ def verdict(value: float, target: float | None) -> str:
 def times(rows: list[dict[str, Any]]) -> str:
     """Markdown table of ratios of time."""
     head = ["model", "settings", "plain", "way", "processor time", "target", "elapsed"]
+    head += ["less self-test"]
     body = []
     for name, row in of_kind(rows, "time").items():
         case = CASES[name]
@@ -399,6 +400,12 @@ def times(rows: list[dict[str, Any]]) -> str:
         for way in ("replay", "live"):
             processor, elapsed = (ratios(row, way, clock) for clock in (0, 1))
             middle = statistics.median(processor)
+            less = [
+                (own[0] - test[0]) / base[0]
+                for own, test, base in zip(
+                    *(row["seconds"][k] for k in (way, "self-test", "plain")), strict=True
+                )
+            ]
             body.append(
                 [
                     *((case.what, settings, f"{base:.1f} s") if way == "replay" else ("", "", "")),
@@ -406,6 +413,7 @@ def times(rows: list[dict[str, Any]]) -> str:
                     f"{middle:.2f} ({min(processor):.2f} to {max(processor):.2f})",
                     verdict(round(middle, 2), case.targets.get(way)),
                     f"{statistics.median(elapsed):.2f}",
+                    f"{statistics.median(less):.2f}",
                 ]
             )
     return table(head, body)
