@@ -242,8 +242,10 @@ class MapConfig:
 def _check_kind(name: str, value: object, kind: Any) -> None:
     """Raise :class:`ConfigError` where a value from a file is not of its setting's type."""
     kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
-    texts = name in _LISTS and isinstance(value, list | tuple)
-    right = all(isinstance(v, str) for v in value) if texts else type(value) in kinds
+    if name in _LISTS and isinstance(value, list | tuple):
+        right = all(isinstance(v, str) for v in value)
+    else:
+        right = type(value) in kinds
     if not right:
         names = {str: "a text", int: "a whole number", bool: "true or false", type(None): "nothing"}
         raise ConfigError(
