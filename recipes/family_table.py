@@ -30,7 +30,7 @@ A member is trained, or an interrupted training continued, by
     python recipes/train_model.py --settings recipes/family/NAME.toml --work WORK --out models/NAME
 
 and `--reproduce 50 --out models/NAME` compares the losses of the first steps with those on its card.
-Their data go from an easy, even mix of the categories by about the step at which the learning rate begins to fall, to the mix with which the reference ends; the reference changes to it at step 1000 at once.
+Their data go from an easy, even mix of the categories to the mix with which the reference ends, and are there when the learning rate begins to fall; the reference changes to it at step 1000 at once.
 Like the reference they are demonstrations and controls, not evidence about large models; each card says what a model is not."""  # noqa: E501
 
 
