@@ -74,6 +74,8 @@ def test_bitsandbytes(bits: str, tmp_path: Path) -> None:
         tiny_tokenizer().save_pretrained(folder)
     adopted = sa.adopt(network, tiny_tokenizer())
     assert not adopted.model.get_parameter("model.layers.0.mlp.up_proj.weight").is_floating_point()
+    gaps = {(g.unit[3], g.role) for g in adopted.owned.gaps if "packed" in g.reason}
+    assert gaps == {("H", role) for role in ("query", "key", "value", "output")}
     one, again = (
         sa.record(m, PROMPTS, tokens=8, site="resid") for m in (adopted, sa.load(str(stored)))
     )
