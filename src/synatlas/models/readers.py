@@ -29,6 +29,7 @@ class Tap:
     positions : for each row the positions to keep, or a slice for all rows; all where None.
     policy : what the activity of a routed expert is.
     kept : what was read, one entry for each forward pass.
+    place : for what the first pass gives, where it was made before; see :func:`place_of`.
     """
 
     model: nn.Module
@@ -37,6 +38,7 @@ class Tap:
     positions: Int[Tensor, "row sample"] | slice | None
     policy: str
     kept: list[Tensor | Routed]
+    place: Tensor | None = None
 
     @property
     def module(self) -> nn.Module:
@@ -46,7 +48,10 @@ class Tap:
     def take(self, x: Tensor) -> None:
         """Keep what is read in one pass: (row, position, all the units' features)."""
         z = x.reshape(x.shape[0], x.shape[1], self.source.count, self.source.width)
-        self.kept.append(self.reduce(self.chosen(z)))
+        value = self.reduce(self.chosen(z))
+        if self.place is not None and not self.kept and _alike(self.place, value):
+            value = self.place.copy_(value)
+        self.kept.append(value)
 
     def chosen(self, x: Tensor) -> Tensor:
         """The positions to keep of (row, position, ...)."""
@@ -56,6 +61,21 @@ class Tap:
             return x[:, self.positions]
         rows = torch.arange(x.shape[0], device=x.device)[:, None]
         return x[rows, self.positions.to(x.device)]
+
+
+def place_of(source: Source, positions: Tensor | slice | None) -> Tensor | None:
+    """Memory for one number of each unit at `positions` of a pass on a CPU.
+
+    Small tensors that are made between a layer's large ones and stay would keep the memory around
+    them from being used again as a whole.
+    """
+    if not isinstance(positions, Tensor) or positions.device.type != "cpu":
+        return None
+    return torch.empty(*positions.shape, source.count)
+
+
+def _alike(one: Tensor, other: Tensor) -> bool:
+    return (one.shape, one.dtype, one.device) == (other.shape, other.dtype, other.device)
 
 
 #: A context in which every forward pass fills the taps.

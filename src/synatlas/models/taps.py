@@ -106,6 +106,7 @@ def capture(
             positions=positions,
             policy=units.policy,
             kept=kept,
+            place=readers.place_of(source, positions),
         )
         taps.setdefault(source.at, []).append(tap)
     with ExitStack() as stack:
