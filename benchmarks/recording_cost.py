@@ -70,6 +70,17 @@ class Case:
 DENSE: Final = {"replay": 1.5, "live": 1.15}
 ROUTED: Final = {"replay": 1.8, "live": 1.8}
 
+LLAMA_150M: Final = {
+    "model_type": "llama",
+    "vocab_size": 50_000,
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "num_key_value_heads": 12,
+    "tie_word_embeddings": True,
+}
+
 #: Cases by name.
 CASES: Final = MappingProxyType(
     {
@@ -78,18 +89,16 @@ CASES: Final = MappingProxyType(
         ),
         "dense": Case(
             what="Llama, 12 layers x 768, vocabulary 50,000",
-            config={
-                "model_type": "llama",
-                "vocab_size": 50_000,
-                "hidden_size": 768,
-                "intermediate_size": 3072,
-                "num_hidden_layers": 12,
-                "num_attention_heads": 12,
-                "num_key_value_heads": 12,
-                "tie_word_embeddings": True,
-            },
+            config=LLAMA_150M,
             prompts=12,
             tokens=32,
+            targets=DENSE,
+        ),
+        "dense_long": Case(
+            what="the same, replies of the usual length",
+            config=LLAMA_150M,
+            prompts=24,
+            tokens=100,
             targets=DENSE,
         ),
         "small_experts": Case(

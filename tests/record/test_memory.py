@@ -1,6 +1,7 @@
 """The estimate of a batch's memory against what torch allocates for one."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from synatlas.models.reducers import norm
 from synatlas.record import memory
 from synatlas.record.captures import CAPTURE
 from synatlas.record.memory import LOGIT_TENSORS, row_bytes, rows_at_once
-from synatlas.record.replay import Reading
+from synatlas.record.replay import Reading, replay_rows
 from tiny_models import as_language_model, tiny_network, tiny_tokenizer
 
 ROWS, PROMPT, REPLY = 8, 40, 12
@@ -50,14 +51,17 @@ def test_the_estimate_holds_what_is_allocated(
     prompts = [[5 + i % 100 for i in range(PROMPT)]] * ROWS
     vocabulary = model.model.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
     expected = ROWS * row_bytes(model, PROMPT + REPLY)
-    logits = {"replay": LOGIT_TENSORS * 4 * ROWS * REPLY * vocabulary, "live": 0}
-    for way, capture in CAPTURE.items():
-
-        def run(capture: Callable[..., Any] = capture) -> None:
-            capture(model, prompts, tokens=REPLY, stop_at_eos=False, reading=reading)
-
-        found = most_allocated(run)
-        assert found <= expected + logits[way] <= 4 * found, way
+    given = {"tokens": REPLY, "stop_at_eos": False, "reading": reading}
+    for way in CAPTURE:
+        found = most_allocated(partial(CAPTURE[way], model, prompts, **given))
+        assert found <= expected <= 4 * found, way
+    # Of tokens that are given the logits of all steps are held.
+    replies = [[7] * REPLY] * ROWS
+    expected += LOGIT_TENSORS * 4 * ROWS * REPLY * vocabulary
+    found = most_allocated(
+        partial(replay_rows, model, prompts, replies, steps=REPLY, reading=reading)
+    )
+    assert found <= expected <= 4 * found
 
 
 def test_experts_and_large_vocabularies_leave_fewer_rows(monkeypatch: pytest.MonkeyPatch) -> None:

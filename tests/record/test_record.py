@@ -16,7 +16,7 @@ from synatlas.artifact import open_artifact, save
 from synatlas.errors import ConfigError
 from synatlas.models.load import LanguageModel
 from synatlas.record.batches import split
-from synatlas.record.generate import greedy
+from synatlas.record.generate import continued
 from synatlas.record.record import choose_batch_size, record, record_fingerprint, replay
 from synatlas.tasks.prompts import Prompts
 from tiny_models import TinyModel, as_language_model, tiny_network, tiny_tokenizer
@@ -139,9 +139,9 @@ def test_an_interrupted_recording_resumes_bitwise(
         calls.append(len(args[1]))
         if len(calls) == 3:
             raise Killed
-        return greedy(*args, **options)
+        return continued(*args, **options)
 
-    monkeypatch.setattr(captures_module, "greedy", dies_in_the_third_batch)
+    monkeypatch.setattr(captures_module, "continued", dies_in_the_third_batch)
     with pytest.raises(Killed):
         record(model, PROMPTS, tokens=16, batch_size=2, parts=tmp_path)
     stored = sorted(p.name for p in tmp_path.iterdir())

@@ -13,7 +13,7 @@ from torch import Tensor
 from synatlas.errors import ModelError
 from synatlas.models.load import LanguageModel
 from synatlas.models.taps import Capture, capture
-from synatlas.record.generate import batches, continued, greedy
+from synatlas.record.generate import batches, continued
 from synatlas.record.replay import Reading, Samples, replay_rows
 
 #: Of what a pass reads: the position that produces a token.
@@ -37,9 +37,20 @@ def replayed(
 ) -> Captured:
     """Generate without hooks, then read in one pass, see
     :func:`synatlas.record.replay.replay_rows`.
+
+    Log-probabilities are those of generating, so that the pass need not multiply by the whole
+    vocabulary once more.
     """
-    replies = greedy(model, prompts, tokens=tokens, stop_at_eos=stop_at_eos)
-    samples = replay_rows(model, prompts, replies, steps=tokens, reading=reading)
+    replies: list[list[int]] = [[] for _ in prompts]
+    told = np.full((len(prompts), tokens), np.nan, dtype=np.float32)
+    for rows in batches(model, prompts):
+        steps = _Logprobs(model.device, len(rows), tokens)
+        alike = [prompts[i] for i in rows]
+        said = continued(model, alike, tokens=tokens, stop_at_eos=stop_at_eos, tell=steps.add)
+        told[rows] = steps.place.cpu().numpy()
+        for i, reply in zip(rows, said, strict=True):
+            replies[i] = reply
+    samples = replay_rows(model, prompts, replies, steps=tokens, reading=reading, logprob=told)
     return Captured(replies, samples)
 
 
@@ -93,6 +104,20 @@ def live(
 
 #: How units are read, by the names of :data:`synatlas.record.reductions.CAPTURES`.
 CAPTURE: Final = MappingProxyType({"replay": replayed, "live": live})
+
+
+@final
+class _Logprobs:
+    """Log-probabilities of every step, in a place of their own, see :class:`_Steps`."""
+
+    def __init__(self, device: torch.device, rows: int, count: int) -> None:
+        self.place = torch.full((rows, count), torch.nan, device=device)
+        self.done = 0
+
+    def add(self, logprob: Float[Tensor, " row"]) -> None:
+        """Those of one step."""
+        self.place[:, self.done] = logprob
+        self.done += 1
 
 
 @final

@@ -27,7 +27,8 @@ LIVE_TENSORS: Final = 16
 #: it gives, and that in the tokens' order again.
 CHOICE_TENSORS: Final = 4
 
-#: Tensors of logits in a replay: the model's, in float32, and what sums over the vocabulary hold.
+#: Tensors of logits in a replay of given tokens: the model's, in float32, and what sums over the
+#: vocabulary hold.
 LOGIT_TENSORS: Final = 3
 
 #: Tensors of logits of a step of generating: the model's, in float32, and what sums over the

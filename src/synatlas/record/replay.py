@@ -56,6 +56,7 @@ def replay_rows(
     *,
     steps: int,
     reading: Reading,
+    logprob: Float[np.ndarray, "row step"] | None = None,
 ) -> Samples:
     """Activity at the position that produces each token of `replies`.
 
@@ -74,6 +75,7 @@ def replay_rows(
     replies : token ids to be replayed, at most `steps` each, at least one.
     steps : length of the step axis.
     reading : what is read of the model.
+    logprob : log-probabilities of the tokens where they are known; computed where None.
     """
     how = batching_of(model.model).replay if len(prompts) > 1 else "padded"
     lengths = [len(p) + len(r) - bool(p) for p, r in zip(prompts, replies, strict=True)]
@@ -84,16 +86,17 @@ def replay_rows(
         for i in range(0, len(together), size)
     ]
     activity = np.empty((len(prompts), steps, len(reading.units)), dtype=np.float32)
-    logprob = np.empty((len(prompts), steps), dtype=np.float32)
+    likely = np.empty((len(prompts), steps), dtype=np.float32)
     routed = None
     for chosen in pieces:
         rows, answers = [prompts[i] for i in chosen], [replies[i] for i in chosen]
-        done = _pass(model, rows, answers, steps=steps, reading=reading)
-        activity[chosen], logprob[chosen] = done.activity, done.logprob
+        known = None if logprob is None else logprob[chosen]
+        done = _pass(model, rows, answers, steps=steps, reading=reading, logprob=known)
+        activity[chosen], likely[chosen] = done.activity, done.logprob
         if done.routed is not None:
             routed = np.empty(activity.shape, dtype=np.int8) if routed is None else routed
             routed[chosen] = done.routed
-    return Samples(activity=activity, logprob=logprob, routed=routed)
+    return Samples(activity=activity, logprob=likely, routed=routed)
 
 
 def _rows_of_a_pass(model: LanguageModel, *, steps: int, longest: int) -> int:
@@ -111,6 +114,7 @@ def _pass(
     *,
     steps: int,
     reading: Reading,
+    logprob: Float[np.ndarray, "row step"] | None,
 ) -> Samples:
     fed = [[*p, *r[:-1]] if p else list(r) for p, r in zip(prompts, replies, strict=True)]
     longest = max(map(len, fed))
@@ -121,6 +125,9 @@ def _pass(
     first = torch.tensor([max(len(p) - 1, 0) for p in prompts], device=device)
     positions = (first[:, None] + torch.arange(steps, device=device)).clamp(max=longest - 1)
     predicting = positions if prompts[0] else (positions - 1).clamp(min=0)
+    if logprob is not None:
+        # Nothing is to be predicted; one position, because no model expects none.
+        predicting = predicting[:, :1]
     network: Any = model.model
     with (
         torch.no_grad(),
@@ -131,7 +138,8 @@ def _pass(
     activity = taken.units().float().cpu().numpy()
     chosen = taken.routed()
     routed = None if chosen is None else chosen.to(torch.int8).cpu().numpy()
-    logprob = _logprob(logits, _padded(replies, steps).to(device)).cpu().numpy()
+    if logprob is None:
+        logprob = _logprob(logits, _padded(replies, steps).to(device)).cpu().numpy()
     for row, (prompt, reply) in enumerate(zip(prompts, replies, strict=True)):
         activity[row, len(reply) :] = np.nan
         logprob[row, len(reply) :] = np.nan
