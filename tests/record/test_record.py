@@ -16,7 +16,7 @@ from synatlas.artifact import open_artifact, save
 from synatlas.errors import ConfigError
 from synatlas.models.load import LanguageModel
 from synatlas.record.batches import split
-from synatlas.record.generate import continued
+from synatlas.record.generate import continued, greedy
 from synatlas.record.record import choose_batch_size, record, record_fingerprint, replay
 from synatlas.tasks.prompts import Prompts
 from tiny_models import TinyModel, as_language_model, tiny_network, tiny_tokenizer
