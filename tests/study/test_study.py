@@ -13,6 +13,7 @@ import synatlas as sa
 from synatlas.cli import main
 from synatlas.config import MapConfig
 from synatlas.errors import ConfigError, RunFolderError
+from synatlas.models.identity import content_revision
 from synatlas.study.cells import grid
 from synatlas.study.recipe import Study, read_recipe, study_of
 from synatlas.study.study import run_study
@@ -182,6 +183,18 @@ def test_what_fails_is_told_and_the_rest_is_there(
 def test_recipes_that_cannot_be(model: Path, changes: dict[str, Any], told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         study_of(tables(model, **changes), name="x")
+
+
+RECIPES = sorted((Path(__file__).parents[2] / "recipes" / "studies").glob("*.toml"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
+def test_the_recipes_of_the_project_name_models_that_are_there(path: Path) -> None:
+    study = read_recipe(path)
+    assert study.question.endswith("?")
+    assert len(study.cells) > 2
+    for cell in study.cells:
+        assert content_revision(cell.config.model, cell.config.revision)
 
 
 def test_recipes_that_cannot_be_read(tmp_path: Path) -> None:
