@@ -83,8 +83,11 @@ class MapConfig:
         Branch, tag or commit of a Hub model; of a bundled model a snapshot, such as step64.
     random_init
         Map a fresh network of the same architecture instead.
+    shuffled
+        Map the model with the entries of every weight tensor permuted.
     init_seed
-        Seed of the fresh weights; a bundled model's own, else 0, where not given.
+        Seed of fresh or shuffled weights; a bundled model's own of fresh ones, else 0, where not
+        given.
     dtype
         Type of the weights, such as float32 or bfloat16.
     trust_remote_code
@@ -125,6 +128,7 @@ class MapConfig:
     seed: int = 0
     revision: str | None = None
     random_init: bool = False
+    shuffled: bool = False
     init_seed: int | None = None
     dtype: str | None = None
     trust_remote_code: bool = False
@@ -140,7 +144,8 @@ class MapConfig:
         if self.out:
             return Path(self.out)
         name = Path(self.model).name if Path(self.model).is_dir() else self.model
-        parts = [name, self.revision or "", "random-init" if self.random_init else ""]
+        weights = "random-init" if self.random_init else "shuffled" if self.shuffled else ""
+        parts = [name, self.revision or "", weights]
         slugs = (re.sub(r"[^A-Za-z0-9._-]+", "-", part).strip("-.") for part in parts)
         return Path("runs") / ("_".join(slug for slug in slugs if slug) or "model")
 
@@ -201,6 +206,13 @@ class MapConfig:
         check_reduction(self.reduce, has_direction=bool(self.direction))
         check_capture(self.capture, reduce=self.reduce)
         self._check_replies()
+        if self.random_init and self.shuffled:
+            raise ConfigError(
+                given="--random-init with --shuffled",
+                expected="one or the other",
+                cause="fresh weights have no order to lose",
+                remedy="leave one of the two out",
+            )
         _at_least("--tokens", self.tokens, LEAST_TOKENS)
         _at_least("--lag", self.lag, 1)
         _at_least("--seed", self.seed, 0)

@@ -238,6 +238,7 @@ class _Journey:
             dtype=config.dtype,
             device=config.device,
             random_init=config.random_init,
+            shuffled=config.shuffled,
             seed=config.init_seed,
             trust_remote_code=config.trust_remote_code,
             allow_pickle=config.allow_pickle,

@@ -11,12 +11,14 @@ import pytest
 import torch
 from huggingface_hub import HfApi, constants
 from safetensors.torch import load_file, save_file
+from torch import nn
 from transformers import AutoConfig
 
 from synatlas.errors import ConfigError, ModelError
 from synatlas.models import identity
 from synatlas.models.identity import bundled_models, card_seed, content_revision, resolve, snapshots
 from synatlas.models.load import load
+from synatlas.models.shuffling import shuffle
 from tiny_models import CONFIGS, tiny_network, tiny_tokenizer
 
 
@@ -79,6 +81,25 @@ def test_random_init_is_seeded_needs_no_weights_and_leaves_the_generator(folder:
         torch.manual_seed(1)
         half = load(str(folder), random_init=True, seed=1, dtype="bfloat16")
     assert torch.equal(half.model.get_parameter("lm_head.weight"), weights[0].bfloat16())
+
+
+def test_shuffled_weights_keep_their_values_and_lose_their_order(folder: Path) -> None:
+    stored = load(str(folder))
+    one, again, other = (load(str(folder), shuffled=True, seed=s) for s in (1, 1, 2))
+    assert one.revision == f"{stored.revision}+shuffled:1"
+    changed = 0
+    for name, parameter in stored.model.named_parameters():
+        shuffled = one.model.get_parameter(name)
+        assert torch.equal(parameter.flatten().sort().values, shuffled.flatten().sort().values)
+        assert torch.equal(shuffled, again.model.get_parameter(name))
+        changed += not torch.equal(shuffled, other.model.get_parameter(name))
+    assert changed > 2
+    with pytest.raises(ConfigError, match="which are fresh"):
+        load(str(folder), shuffled=True, random_init=True)
+    packed = nn.Linear(2, 2)
+    packed.weight = nn.Parameter(torch.zeros(2, 2, dtype=torch.uint8), requires_grad=False)
+    with pytest.raises(ModelError, match="packed numbers"):
+        shuffle(packed, 0)
 
 
 def test_a_bundled_model_starts_from_its_own_seed(tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ from synatlas.models.ownership import owned
 from synatlas.models.placement import input_device
 from synatlas.models.probe import find_units
 from synatlas.models.quiet import quiet
+from synatlas.models.shuffling import shuffle
 from synatlas.models.units import UnitTable
 
 #: Types of the weights, by name.
@@ -87,7 +88,7 @@ class LanguageModel:
     tokenizer : its tokenizer.
     name : name as given; of a local folder the folder's own name.
     revision : commit of a Hub model, digest of the files of a folder; with ``+random_init:SEED``
-        where the weights are fresh.
+        where the weights are fresh, ``+shuffled:SEED`` where they are shuffled.
     model_type : architecture, as the configuration names it.
     device : where it runs.
     dtype : type of the weights.
@@ -141,6 +142,7 @@ def load(
     dtype: torch.dtype | str | None = None,
     device: torch.device | str | None = None,
     random_init: bool = False,
+    shuffled: bool = False,
     seed: int | None = None,
     trust_remote_code: bool = False,
     allow_pickle: bool = False,
@@ -160,7 +162,10 @@ def load(
         over all devices, which takes the package accelerate.
     random_init : fresh weights of the same architecture, drawn in float32 on the CPU; no weights
         file is needed.
-    seed : seed of the fresh weights; a bundled model's own, else 0, where None.
+    shuffled : the stored weights, the entries of each tensor permuted; see
+        :func:`synatlas.models.shuffling.shuffle`.
+    seed : seed of the fresh weights (a bundled model's own, else 0, where None) or of the
+        permutations (0 where None).
     trust_remote_code : let a model that transformers does not know run code of its own; the code
         that comes with one that it knows is never run.
     allow_pickle : read weights from pickled files where there are no safetensors; torch reads
@@ -177,10 +182,17 @@ def load(
         The model cannot be found or reached, has no safetensors weights or no tokenizer, is no
         causal language model, or its architecture is not covered.
     ConfigError
-        `dtype` or `device` has no such value.
+        `dtype` or `device` has no such value, or weights are to be both fresh and shuffled.
     """
     source = resolve(name, revision)
     random_init = random_init or source.untrained
+    if random_init and shuffled:
+        raise ConfigError(
+            given=f"shuffled weights of {name}, which are fresh",
+            expected="stored weights to shuffle",
+            cause="fresh weights have no order to lose",
+            remedy="leave one of the two out",
+        )
     spread = device == SPREAD and not random_init
     where = _device(None if device == SPREAD else device)
     with quiet():
@@ -197,6 +209,8 @@ def load(
             model = _stored(
                 source, pinned, config, weights_type, allow_pickle=allow_pickle, spread=spread
             )
+            if shuffled:
+                shuffle(model, seed or 0)
         if spread:
             where = input_device(model)
         else:
@@ -207,7 +221,7 @@ def load(
         model=model,
         tokenizer=tokenizer,
         name=source.name,
-        revision=pinned.revision + (f"+random_init:{seed}" if random_init else ""),
+        revision=pinned.revision + _marked(seed, random_init=random_init, shuffled=shuffled),
         model_type=config.model_type,
         device=where,
         dtype=model.dtype,
@@ -215,6 +229,13 @@ def load(
         found=units,
         context_length=context_length(config),
     )
+
+
+def _marked(seed: int | None, *, random_init: bool, shuffled: bool) -> str:
+    """What a revision says of weights that are not those of its files."""
+    if random_init:
+        return f"+random_init:{seed}"
+    return f"+shuffled:{seed or 0}" if shuffled else ""
 
 
 def _device(device: torch.device | str | None) -> torch.device:

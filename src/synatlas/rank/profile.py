@@ -100,7 +100,7 @@ def shape_of(
         broken[0],
         broken[1],
         broken[2],
-        flat @ _middle_weights(x),
+        flat @ middle_weights(x),
     )
     return Shape(*(part.reshape(profile.shape[:-1]) for part in parts))
 
@@ -110,7 +110,11 @@ def curvature_weights(depth: Float[np.ndarray, " layer"]) -> Float[np.ndarray, "
     return np.linalg.pinv(np.vander(depth, 3))[0]
 
 
-def _middle_weights(depth: Float[np.ndarray, " layer"]) -> Float[np.ndarray, " layer"]:
+def middle_weights(depth: Float[np.ndarray, " layer"]) -> Float[np.ndarray, " layer"]:
+    """Weights whose product with a profile is its middle third's mean less that of the rest.
+
+    NaN where all layers or none lie in the middle third of depth.
+    """
     slack = 1e-9
     middle = (depth > 1 / 3 + slack) & (depth < 2 / 3 - slack)
     if not middle.any():
