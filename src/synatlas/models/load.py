@@ -5,15 +5,6 @@ from functools import cached_property
 from typing import Any, Final, final
 
 import torch
-from huggingface_hub import HfApi, constants, hf_hub_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
 from safetensors import SafetensorError
 from torch import nn
 from transformers import (
@@ -30,6 +21,7 @@ from transformers.models.auto.modeling_auto import (
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from synatlas.errors import ConfigError, ModelError
+from synatlas.models.hub import pin
 from synatlas.models.identity import Source, card_seed, folder_digest, resolve
 from synatlas.models.owned import Ownership
 from synatlas.models.ownership import owned
@@ -57,12 +49,6 @@ SPREAD: Final = "auto"
 TEXT_TYPES: Final = (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.keys() | MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES.keys()
 )
-
-#: Seconds to wait for the Hub before saying that it cannot be reached.
-HUB_TIMEOUT_S: Final = 10
-
-#: A connection that fails: the Hub client's HTTP error derives from its transport's own base.
-_CONNECTION_ERRORS: tuple[type[Exception], ...] = (OSError, *HfHubHTTPError.__bases__)
 
 #: What transformers raises on files that it cannot turn into a configuration, tokenizer or model.
 _FILE_ERRORS: Final = (
@@ -277,45 +263,13 @@ def _pin(source: Source, revision: str | None) -> _Pinned:
 
 
 def _pin_hub(source: Source, revision: str | None) -> _Pinned:
-    """Resolve a Hub id to a commit: by asking once, else by what the cache holds."""
-    try:
-        commit = HfApi().model_info(source.name, revision=revision, timeout=HUB_TIMEOUT_S).sha
-        offline = False
-    except HFValidationError as error:
-        raise _not_found(source, "it is neither a Hub id nor a folder that exists") from error
-    except GatedRepoError as error:
-        raise _not_found(source, "access to it must be granted on the Hub first") from error
-    except RevisionNotFoundError as error:
-        raise _not_found(source, f"it has no revision {revision}") from error
-    except RepositoryNotFoundError as error:
-        raise _not_found(source, "the Hub has no such model, or it is private") from error
-    except _CONNECTION_ERRORS as error:
-        commit, offline = _cached_commit(source, revision, error), True
+    pinned = pin(source.name, revision)
     options = {
-        "revision": commit,
-        "local_files_only": offline,
+        "revision": pinned.commit,
+        "local_files_only": pinned.offline,
         "trust_remote_code": False,
     }
-    return _Pinned(location=source.location, revision=str(commit), options=options)
-
-
-def _cached_commit(source: Source, revision: str | None, error: BaseException) -> str:
-    try:
-        path = hf_hub_download(source.name, "config.json", revision=revision, local_files_only=True)
-    except LocalEntryNotFoundError:
-        reason = "HF_HUB_OFFLINE is set" if constants.is_offline_mode() else "no connection"
-        cause = f"the Hub cannot be reached ({reason}), and the model is not in the local cache"
-        raise _not_found(source, cause) from error
-    return path.replace("\\", "/").split("/snapshots/")[-1].split("/")[0]
-
-
-def _not_found(source: Source, cause: str) -> ModelError:
-    return ModelError(
-        given=f"the model {source.name}",
-        expected="bundled:NAME, a local folder, or a Hub id such as org/model",
-        cause=cause,
-        remedy="check the name, or pass a bundled model or a local folder, which need no network",
-    )
+    return _Pinned(location=source.location, revision=pinned.commit, options=options)
 
 
 def _is_known(source: Source, pinned: _Pinned) -> bool:
