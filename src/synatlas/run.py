@@ -143,6 +143,23 @@ def resume(
         return journey.travel(until)
 
 
+def load_model(config: MapConfig) -> "LanguageModel":
+    """The model of a run."""
+    from synatlas.models.load import load
+
+    return load(
+        config.model,
+        revision=config.revision,
+        dtype=config.dtype,
+        device=config.device,
+        random_init=config.random_init,
+        shuffled=config.shuffled,
+        seed=config.init_seed,
+        trust_remote_code=config.trust_remote_code,
+        allow_pickle=config.allow_pickle,
+    )
+
+
 def _asked(config: MapConfig) -> Prompts:
     return read_prompts(config.prompts) if config.prompts else battery()
 
@@ -228,21 +245,10 @@ class _Journey:
         provenance.write_record(self.folder / RECORD_FILE, self.record)
 
     def _record(self) -> xr.Dataset:
-        from synatlas.models.load import load
         from synatlas.record.record import choose_batch_size, record
 
         config = self.config
-        model = load(
-            config.model,
-            revision=config.revision,
-            dtype=config.dtype,
-            device=config.device,
-            random_init=config.random_init,
-            shuffled=config.shuffled,
-            seed=config.init_seed,
-            trust_remote_code=config.trust_remote_code,
-            allow_pickle=config.allow_pickle,
-        )
+        model = load_model(config)
         units = model.found.select(config.units, config.site)
         if len(units) < 2:
             raise ConfigError(
@@ -267,11 +273,7 @@ class _Journey:
             model,
             self.prompts,
             tokens=config.tokens,
-            units=config.units,
-            site=config.site,
-            reduce=config.reduce,
-            direction=self.direction,
-            policy=config.policy,
+            **self._reading,
             capture=config.capture,
             prompt_style=config.prompt_style,
             system=config.system,
@@ -281,6 +283,13 @@ class _Journey:
             begin=begin,
             progress=self.progress,
         )
+
+    @property
+    def _reading(self) -> dict[str, Any]:
+        """What is read of a model, whether it generates or is fed."""
+        names = ("units", "site", "reduce", "policy")
+        chosen = {name: getattr(self.config, name) for name in names}
+        return {**chosen, "direction": self.direction}
 
     def _replay(self, model: "LanguageModel", given: "Given") -> xr.Dataset:
         from synatlas.record.given import check_same_tokens
@@ -294,11 +303,7 @@ class _Journey:
             given.rows,
             given.prompt_lengths,
             prompts=given.prompts,
-            units=config.units,
-            site=config.site,
-            reduce=config.reduce,
-            direction=self.direction,
-            policy=config.policy,
+            **self._reading,
             batch_size=config.batch_size,
             progress=self.progress,
         )

@@ -28,12 +28,14 @@ class Cell:
     config : its settings; the study decides the folder.
     labels : what it stands for, such as its step or seed; columns of the table.
     reads : name of the cell whose prompts and replies it is fed; empty where it generates its own.
+    measured : whether the loss and the accuracy of its model are taken too.
     """
 
     name: str
     config: MapConfig
     labels: Mapping[str, Label] = field(default_factory=dict)
     reads: str = ""
+    measured: bool = False
 
     def within(self, folder: Path, *, force: bool = False) -> MapConfig:
         """Its settings as a run in the study's folder; `force` replaces another that is there."""

@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -11,7 +11,11 @@ from synatlas.errors import ConfigError
 from synatlas.study.cells import Cell, checked, grid, slug
 
 #: Tables and keys of a recipe.
-KEYS: Final = ("name", "question", "map", "axes", "cell")
+KEYS: Final = ("name", "question", "measured", "map", "axes", "cell")
+
+
+#: Keys of a cell that are no settings of its run.
+_OF_CELLS: Final = ("name", "labels", "reads", "measured")
 
 
 @final
@@ -30,7 +34,9 @@ def read_recipe(path: str | Path) -> Study:
     ``name`` and ``question`` are texts; the table ``[map]`` holds settings of every cell, as
     :class:`synatlas.config.MapConfig`; ``[axes]`` holds settings with a list of values, of which
     every combination is a cell; each ``[[cell]]`` is one more, with settings of its own beside
-    ``name``, ``labels`` and ``reads``, the name of the cell whose replies it is fed.
+    ``name``, ``labels``, ``reads``, the name of the cell whose replies it is fed, and ``measured``,
+    whether the loss and accuracy of its model are taken; ``measured`` beside ``name`` is that of
+    every cell.
 
     Raises
     ------
@@ -63,10 +69,11 @@ def study_of(tables: Mapping[str, Any], *, name: str) -> Study:
     axes = {key: [_value(key, v) for v in vs] for key, vs in tables.get("axes", {}).items()}
     cells = [*grid(base, axes)] if axes else []
     cells += [_cell(base, table, i) for i, table in enumerate(tables.get("cell", ()))]
+    everywhere = tables.get("measured") is True
     return Study(
         name=slug(str(tables.get("name", name))),
         question=str(tables.get("question", "")),
-        cells=checked(cells),
+        cells=checked(replace(c, measured=c.measured or everywhere) for c in cells),
     )
 
 
@@ -77,10 +84,11 @@ def _value(key: str, value: Any) -> Any:
 
 
 def _cell(base: MapConfig, table: Mapping[str, Any], at: int) -> Cell:
-    settings = {k: _value(k, v) for k, v in table.items() if k not in ("name", "labels", "reads")}
+    settings = {k: _value(k, v) for k, v in table.items() if k not in _OF_CELLS}
     return Cell(
         name=slug(str(table.get("name", f"cell-{at + 1}"))),
         config=MapConfig.from_settings({**base.identity(), **settings}),
         labels=table.get("labels", {}),
         reads=str(table.get("reads", "")),
+        measured=table.get("measured") is True,
     )

@@ -103,6 +103,8 @@ def run_study(
 
 def _described(cell: Cell) -> dict[str, Any]:
     found = {"settings": cell.config.identity(), "labels": dict(cell.labels), "reads": cell.reads}
+    if cell.measured:
+        found["measured"] = True
     # As it is read back: tuples are lists there.
     return json.loads(json.dumps(found))
 

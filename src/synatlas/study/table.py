@@ -11,6 +11,7 @@ import xarray as xr
 from synatlas.artifact import open_artifact
 from synatlas.folder import FILES
 from synatlas.rank.cautions import PERIODIC
+from synatlas.study.measures import read_measures
 from synatlas.study.travel import Travelled
 
 #: Numbers of a profile's shape, each with an interval in the atlas.
@@ -29,7 +30,9 @@ def tidy(outcomes: Sequence[Travelled]) -> pd.DataFrame:
     Columns are the labels of the cells, those of :data:`ABOUT`, and of each score: ``score``,
     its mean over units ``mean`` (in the score's unit), ``curvature``, ``rise``, ``fall`` and
     ``mid_minus_ends`` of its profile, scaled to 0..1 first, each with ``_low`` and ``_high``, and
-    ``split_half``. ``mean_logprob`` is in nats per token, of the replies that were read.
+    ``split_half``. ``mean_logprob`` is in nats per token, of the replies that were read. Of cells
+    whose model was measured: ``loss`` in nats per token on held texts, ``accuracy`` and
+    ``accuracy_CATEGORY``, see :func:`synatlas.study.measures.measure`.
     """
     return pd.DataFrame([row for outcome in outcomes for row in _rows(outcome)])
 
@@ -53,7 +56,16 @@ def _rows(outcome: Travelled) -> list[dict[str, Any]]:
         "mean_logprob": float(recording["logprob"].mean()),
         "live_replay_error": float(recording.attrs["live_replay_error"]),
     }
+    row |= _measures(outcome)
     return [row | _score(atlas, name) for name in atlas["score"].to_numpy().tolist()]
+
+
+def _measures(outcome: Travelled) -> dict[str, float]:
+    found = read_measures(outcome.folder) if outcome.cell.measured else None
+    if found is None:
+        return {}
+    by_category = {f"accuracy_{name}": share for name, share in found["categories"].items()}
+    return {"loss": found["loss"], "accuracy": found["accuracy"], **by_category}
 
 
 def _score(atlas: xr.Dataset, name: str) -> dict[str, Any]:

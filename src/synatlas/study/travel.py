@@ -79,19 +79,27 @@ class _How:
 
 
 def _run(cell: Cell, how: _How, progress: Progress = silent) -> Travelled:
-    from synatlas.run import advance
-
     where = cell_folder(how.folder, cell.name)
     try:
         try:
-            advance(cell.within(how.folder), until=how.until, progress=progress)
+            _advance(cell, how, progress, force=False)
         except RunFolderError:
             if not how.force:
                 raise
-            advance(cell.within(how.folder, force=True), until=how.until, progress=progress)
+            _advance(cell, how, progress, force=True)
     except InputError as error:
         return Travelled(cell=cell, folder=where, failure=str(error))
     return Travelled(cell=cell, folder=where)
+
+
+def _advance(cell: Cell, how: _How, progress: Progress, *, force: bool) -> None:
+    from synatlas.run import advance
+
+    run = advance(cell.within(how.folder, force=force), until=how.until, progress=progress)
+    if cell.measured:
+        from synatlas.study.measures import measured
+
+        measured(cell.config, run.folder, run.recording.attrs["model_revision"])
 
 
 def _ready(cell: Cell, outcomes: dict[str, Travelled]) -> bool:
