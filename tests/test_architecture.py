@@ -27,7 +27,8 @@ ALLOWED = {
     "rank": {"record", "decompose"},
     "report": {"record", "decompose", "rank"},
     # A study is made of whole runs.
-    "study": {"record", "decompose", "rank", "report", "run", "config", "folder", "bars"},
+    "study": {"models", "tasks", "record", "decompose", "rank", "report", "run", "config"}
+    | {"folder", "bars"},
 }
 
 #: The rooms that an array user enters: they must not load a deep-learning framework.

@@ -69,5 +69,5 @@ def test_measures_are_made_once_for_each_model(
     monkeypatch.setattr("synatlas.study.measures.load_model", lambda _: pytest.fail("again"))
     assert measured(config, tmp_path, revision)["loss"] == found["loss"]
     (tmp_path / MEASURES_FILE).write_text("{")
-    with pytest.raises(RunFolderError, match="measures.json"):
+    with pytest.raises(RunFolderError, match=r"measures\.json"):
         read_measures(tmp_path)

@@ -105,7 +105,11 @@ def report(
     RunFolderError
         The folder does not exist or cannot be written.
     """
-    page = render(_sorted(artifacts), settings or {})
+    return write_html(path, render(_sorted(artifacts), settings or {}))
+
+
+def write_html(path: str | os.PathLike[str], page: str) -> Path:
+    """Write a page under a temporary name, then rename it."""
     target = Path(path)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     if not target.parent.is_dir():
@@ -199,16 +203,11 @@ def render(artifacts: Mapping[str, xr.Dataset], settings: Mapping[str, object]) 
         "glossary": GLOSSARY,
         "references": REFERENCES,
     }
-    return _template().render(
-        content,
-        policy=bundle.content_policy(),
-        style=Markup(f"{bundle.page_style()}\n{level_style()}"),
-        script=Markup(bundle.page_script()),
-        plotly=bundle.plotly_base64(),
-    )
+    return render_template("page.html.j2", **content)
 
 
-def _template() -> jinja2.Template:
+def render_template(name: str, **content: object) -> str:
+    """A page of one of the templates, with its style, its script and plotly.js in it."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(bundle.ASSETS),
         autoescape=True,
@@ -216,7 +215,13 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("page.html.j2")
+    return environment.get_template(name).render(
+        content,
+        policy=bundle.content_policy(),
+        style=Markup(f"{bundle.page_style()}\n{level_style()}"),
+        script=Markup(bundle.page_script()),
+        plotly=bundle.plotly_base64(),
+    )
 
 
 def _title(atlas: xr.Dataset) -> str:

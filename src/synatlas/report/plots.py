@@ -42,7 +42,10 @@ class Plot:
     shares: str = ""
 
 
-def _plot(name: str, title: str, figure: go.Figure, caption: str, *, shares: str = "") -> Plot:
+def figure_plot(
+    name: str, title: str, figure: go.Figure, caption: str, *, shares: str = ""
+) -> Plot:
+    """A figure as a page embeds it; `name` is its anchor, `caption` says how to read it."""
     content: dict[str, Any] = json.loads(figure.to_json() or "{}")
     if shares:
         for hover in ("text", "customdata"):
@@ -72,7 +75,9 @@ def leading_profiles(atlas: xr.Dataset) -> dict[str, Plot]:
     }
     known = set(atlas["score"].values.tolist())
     return {
-        score: _plot(f"profile-{score}", title, figures.profile(atlas, score), CAPTIONS[score])
+        score: figure_plot(
+            f"profile-{score}", title, figures.profile(atlas, score), CAPTIONS[score]
+        )
         for score, title in titles.items()
         if score in known
     }
@@ -82,7 +87,9 @@ def other_profiles(atlas: xr.Dataset) -> list[Plot]:
     """Profiles of every other score of the atlas."""
     others = [str(name) for name in atlas["score"].values if name not in _LEADING]
     return [
-        _plot(f"profile-{i}", _words(score), figures.profile(atlas, score), CAPTIONS["profile"])
+        figure_plot(
+            f"profile-{i}", _words(score), figures.profile(atlas, score), CAPTIONS["profile"]
+        )
         for i, score in enumerate(others)
     ]
 
@@ -92,7 +99,7 @@ def unit_maps(atlas: xr.Dataset) -> list[Plot]:
     scores = [name for name in MAP_SCORES if name in atlas.variables]
     caption = CAPTIONS["unit_map"]
     return [
-        _plot(
+        figure_plot(
             f"map-{score}",
             _words(score),
             figures.unit_map(atlas, score),
@@ -113,7 +120,7 @@ def pair_matrices(atoms: xr.Dataset) -> list[Plot]:
         else ""
     )
     return [
-        _plot(
+        figure_plot(
             f"matrix-{name}",
             f"{name.capitalize()} of pairs",
             figures.matrices(atoms, (name,)),
@@ -130,14 +137,14 @@ def scatters(atlas: xr.Dataset) -> list[Plot]:
         "synergy_baseline": ("Synergy and its autocorrelation baseline", figures.synergy_baseline),
     }
     return [
-        _plot(name.replace("_", "-"), title, make(atlas), CAPTIONS[name])
+        figure_plot(name.replace("_", "-"), title, make(atlas), CAPTIONS[name])
         for name, (title, make) in made.items()
     ]
 
 
 def null_plot(atlas: xr.Dataset) -> Plot:
     """Excess over every null, and integration."""
-    return _plot("nulls", "Excess over each null", figures.nulls(atlas), CAPTIONS["nulls"])
+    return figure_plot("nulls", "Excess over each null", figures.nulls(atlas), CAPTIONS["nulls"])
 
 
 def category_plots(atlas: xr.Dataset) -> list[Plot]:
@@ -148,7 +155,7 @@ def category_plots(atlas: xr.Dataset) -> list[Plot]:
     count = atlas.sizes["category"]
     cut = f" The first {CATEGORIES_SHOWN} of {count} are shown." if count > CATEGORIES_SHOWN else ""
     return [
-        _plot(
+        figure_plot(
             f"categories-{score}",
             _words(score),
             figures.categories(atlas, score),
