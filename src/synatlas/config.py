@@ -40,6 +40,9 @@ class MapConfig:
     replies_of
         A run folder: its prompts and replies are fed, and nothing is generated. The model must
         have the same tokenizer.
+    texts
+        A file as for --prompts, of texts to be read: the first --tokens tokens of each are fed as
+        they stand, and nothing is asked or generated.
     system
         System prompt before every prompt, with style chat or question.
     tokens
@@ -110,6 +113,7 @@ class MapConfig:
     out: str = ""
     prompts: str = ""
     replies_of: str = ""
+    texts: str = ""
     prompt_style: str = "auto"
     system: str = ""
     tokens: int = 100
@@ -242,12 +246,14 @@ class MapConfig:
             "--capture live": self.capture == "live",
         }
         idle = [option for option, given in asked.items() if given]
-        if self.replies_of and idle:
+        fed = {"--replies-of": self.replies_of, "--texts": self.texts}
+        chosen = [f"{option} {path}" for option, path in fed.items() if path]
+        if len(chosen) > 1 or (chosen and idle):
             raise ConfigError(
-                given=f"--replies-of {self.replies_of} with {', '.join(idle)}",
+                given=f"{chosen[0]} with {', '.join([*chosen[1:], *idle])}",
                 expected="one or the other",
-                cause="prompts and replies are those of the run, and nothing is generated",
-                remedy=f"leave out --replies-of, or {' and '.join(idle)}",
+                cause="the tokens are given, and nothing is asked or generated",
+                remedy=f"leave out {chosen[0]}, or {' and '.join([*chosen[1:], *idle])}",
             )
 
 

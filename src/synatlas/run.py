@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from synatlas.record.given import Given
 
 #: Settings that are paths where they are given, and digests in run.json.
-_PATHS: Final = {"prompts": "", "direction": "", "replies_of": ""}
+_PATHS: Final = {"prompts": "", "direction": "", "replies_of": "", "texts": ""}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +90,7 @@ def advance(config: MapConfig, *, until: str = "report", progress: Progress = si
         "model_revision": content_revision(config.model, config.revision),
         "prompts": _digest(prompts),
         "replies_of": given.fingerprint if given else "",
+        "texts": _digest(prompts) if config.texts else "",
         "direction": "" if direction is None else _digest_of(direction),
     }
     open_record(folder, settings, force=config.force)
@@ -161,7 +162,8 @@ def load_model(config: MapConfig) -> "LanguageModel":
 
 
 def _asked(config: MapConfig) -> Prompts:
-    return read_prompts(config.prompts) if config.prompts else battery()
+    file = config.texts or config.prompts
+    return read_prompts(file) if file else battery()
 
 
 def _given(config: MapConfig) -> "Given | None":
@@ -245,6 +247,7 @@ class _Journey:
         provenance.write_record(self.folder / RECORD_FILE, self.record)
 
     def _record(self) -> xr.Dataset:
+        from synatlas.record.given import check_same_tokens, given_texts
         from synatlas.record.record import choose_batch_size, record
 
         config = self.config
@@ -257,7 +260,10 @@ class _Journey:
                 remedy="choose other units, or a model with more of them",
             )
         if self.given is not None:
+            check_same_tokens(model, self.given)
             return self._replay(model, self.given)
+        if config.texts and self.prompts is not None:
+            return self._replay(model, given_texts(model, self.prompts, config.tokens))
         # The batch size stays that of the first attempt: a resumed run is then bitwise the same.
         batch_size = self.record.get("batch_size") or config.batch_size
         batch_size = batch_size or choose_batch_size(
@@ -292,10 +298,8 @@ class _Journey:
         return {**chosen, "direction": self.direction}
 
     def _replay(self, model: "LanguageModel", given: "Given") -> xr.Dataset:
-        from synatlas.record.given import check_same_tokens
         from synatlas.record.record import replay
 
-        check_same_tokens(model, given)
         config = self.config
         self.record["device"] = str(model.device)
         return replay(

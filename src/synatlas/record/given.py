@@ -10,7 +10,7 @@ from synatlas.artifact import open_artifact
 from synatlas.errors import ConfigError
 from synatlas.models.load import LanguageModel
 from synatlas.record.recording import RECORDING
-from synatlas.record.styles import storable
+from synatlas.record.styles import render, storable
 from synatlas.tasks.prompts import Prompts
 
 
@@ -83,6 +83,33 @@ def given_of(recording: xr.Dataset, tokens: int) -> Given:
         ),
         replies=tuple(recording["reply"].to_numpy().tolist()),
         fingerprint=recording.attrs["fingerprint"],
+    )
+
+
+def given_texts(model: LanguageModel, texts: Prompts, tokens: int) -> Given:
+    """The first `tokens` tokens of every text, as documents: their series covers all of them.
+
+    A beginning-of-sequence token is added by the tokenizer's own habit, and counts.
+
+    Raises
+    ------
+    ConfigError
+        A text has fewer tokens.
+    """
+    rendered = render(model.tokenizer, texts.texts, "raw")
+    for name, text in zip(texts.ids, rendered, strict=True):
+        if len(text.ids) < tokens:
+            raise ConfigError(
+                given=f"the text {name} of {len(text.ids)} tokens",
+                expected=f"at least {tokens}, so that all series are as long as --tokens says",
+                remedy="lower --tokens, or lengthen the text",
+            )
+    return Given(
+        rows=tuple(text.ids[:tokens] for text in rendered),
+        prompt_lengths=(0,) * len(rendered),
+        prompts=texts,
+        replies=("",) * len(rendered),
+        fingerprint="",
     )
 
 
