@@ -49,8 +49,8 @@ class MapConfig:
         Generated tokens per prompt, at least 8.
     units
         What is a node: heads (of attention), recurrent (heads or channel groups of mixers without
-        attention), experts (of mixtures of experts, shared ones included), all (these together),
-        or sublayers (what attention, MLPs and whole layers give).
+        attention), mixers (both), experts (of mixtures of experts, shared ones included), all
+        (these together), or sublayers (what attention, MLPs and whole layers give).
     site
         Where a unit is read: z, its output before anything else; proj_in, after a gate or a
         normalisation; resid, after the output projection.

@@ -3,11 +3,19 @@
 import numpy as np
 import pytest
 import xarray as xr
+from scipy import stats
 
 from planted_atoms import make_atoms
 from synatlas.errors import ConfigError
 from synatlas.rank.rank import rank
-from synatlas.study.shapes import ABOVE_BASELINE, RANKS, aperiodic, difference, shapes
+from synatlas.study.shapes import (
+    ABOVE_BASELINE,
+    RANKS,
+    aperiodic,
+    difference,
+    hedges_g,
+    shapes,
+)
 
 ARCH = np.repeat(np.hanning(10), 4) * 0.02 + 0.05
 
@@ -106,3 +114,21 @@ def test_periodic_replies_are_known_by_their_repetition() -> None:
     assert not aperiodic(atoms).any()
     with pytest.raises(ConfigError, match="every reply is periodic"):
         shapes(atoms, prompts=aperiodic(atoms))
+
+
+def test_the_effect_size_is_that_of_the_book() -> None:
+    """Against the two-sample t of SciPy, d = t sqrt(1/n1 + 1/n2), and units that count twice."""
+    rng = np.random.default_rng(2)
+    values = rng.standard_normal((3, 17))
+    side = np.repeat([1.0, -1.0, 0.0], [6, 9, 2])
+    t = stats.ttest_ind(values[:, :6], values[:, 6:15], axis=1).statistic
+    expected = t * np.sqrt(1 / 6 + 1 / 9) * (1 - 3 / (4 * 13 - 1))
+    np.testing.assert_allclose(hedges_g(values, side), expected, rtol=1e-12)
+    counts = rng.integers(1, 4, 17)
+    again = hedges_g(np.repeat(values, counts, axis=1), np.repeat(side, counts))
+    np.testing.assert_allclose(hedges_g(values, side, counts * np.ones((3, 17))), again)
+    values[0, 0] = np.nan
+    dropped = hedges_g(values[:1, 1:], side[1:])
+    np.testing.assert_allclose(hedges_g(values, side)[:1], dropped)
+    assert np.isnan(hedges_g(np.ones(4), np.array([1.0, 1.0, -1.0, -1.0])))
+    assert np.isnan(hedges_g(np.arange(4.0), np.ones(4)))

@@ -30,6 +30,7 @@ UNITS: Final = MappingProxyType(
     {
         "heads": ("head",),
         "recurrent": ("recurrent",),
+        "mixers": ("head", "recurrent"),
         "experts": ("expert", "shared_expert"),
         "all": ("head", "recurrent", "expert", "shared_expert"),
         "sublayers": ("attention", "mlp", "block"),

@@ -19,7 +19,7 @@ ABOVE_BASELINE: Final = "synergy_above_baseline"
 RANKS: Final = ("rank_of_difference", "difference_of_ranks")
 
 #: Numbers of a profile that carry draws.
-NUMBERS: Final = ("curvature", "mid_minus_ends", "mid_minus_ends_raw")
+NUMBERS: Final = ("curvature", "mid_minus_ends", "mid_minus_ends_raw", "effect_size")
 
 #: Draws of prompts and units where no number is given.
 DRAWS: Final = 400
@@ -54,9 +54,10 @@ def shapes(
     xarray.Dataset
         (score, layer) ``profile`` and ``profile_interval`` over draws of prompts; (score)
         ``curvature`` and ``mid_minus_ends`` of the profile scaled to 0..1, and
-        ``mid_minus_ends_raw`` in the score's unit (nat; ranks divided by the number of units),
+        ``mid_minus_ends_raw`` in the score's unit (nat; ranks divided by the number of units), and
+        ``effect_size``, Hedges' g of the units of the middle third of depth against the others,
         each with ``_interval`` and ``_draw`` (score, draw), drawn over prompts and the units of
-        every layer. ``depth`` is layer / (layers - 1). Scores are those of
+        every layer, as ``profile_draw`` is. ``depth`` is layer / (layers - 1). Scores are those of
         :func:`synatlas.rank.unit_scores.scores_of_units`, ``synergy_above_baseline``, and joint
         prediction with its parts where all prompts count. With fewer than two prompts every
         interval is NaN.
@@ -68,7 +69,8 @@ def shapes(
 
     References
     ----------
-    Efron, Tibshirani (1993), An Introduction to the Bootstrap.
+    Efron, Tibshirani (1993), An Introduction to the Bootstrap. Hedges (1981),
+    https://doi.org/10.3102/10769986006002107 (effect size).
     """
     chosen = np.ones(atoms.sizes["prompt"], dtype=bool) if prompts is None else prompts
     if not chosen.any():
@@ -118,10 +120,13 @@ def _described(
     profile = layer_means(values[0], unit_layer, layers)
     by_prompts = layer_means(values[1:], unit_layer, layers)
     resampled = layer_means(values[1:], unit_layer, layers, counts)
-    whole, drawn = _numbers(profile, depth), _numbers(resampled, depth)
+    middle = _in_middle(profile, depth)[np.searchsorted(layers, unit_layer)]
+    whole = _numbers(profile, depth) | {"effect_size": hedges_g(values[0], middle)}
+    drawn = _numbers(resampled, depth) | {"effect_size": hedges_g(values[1:], middle, counts)}
     found = {
         "profile": ("layer", profile),
         "profile_interval": (("layer", "ci_bound"), _interval(by_prompts, ci_prob)),
+        "profile_draw": (("draw", "layer"), resampled),
     }
     for name in NUMBERS:
         found[name] = ((), whole[name])
@@ -142,6 +147,53 @@ def _numbers(
         "mid_minus_ends": shape.mid_minus_ends,
         "mid_minus_ends_raw": raw,
     }
+
+
+def _in_middle(
+    profile: Float[np.ndarray, " layer"], depth: Float[np.ndarray, " layer"]
+) -> Float[np.ndarray, " layer"]:
+    """1 in the middle third of depth, -1 elsewhere, 0 where a layer has no value."""
+    usable = np.isfinite(profile)
+    found = np.zeros(depth.size)
+    weights = middle_weights(depth[usable])
+    found[usable] = np.sign(np.nan_to_num(weights))
+    return found
+
+
+def hedges_g(
+    values: Float[np.ndarray, "*draw unit"],
+    side: Float[np.ndarray, " unit"],
+    counts: Float[np.ndarray, "*draw unit"] | None = None,
+) -> Float[np.ndarray, "*draw"]:
+    """Hedges' g: mean of one group less that of the other, in pooled standard deviations.
+
+    ``g = (m1 - m2) / s * (1 - 3 / (4 df - 1))`` with ``s^2`` the squares within groups over
+    ``df = n1 + n2 - 2``.
+
+    Parameters
+    ----------
+    values : of units; undefined ones do not count.
+    side : 1 for the first group, -1 for the second, 0 for neither.
+    counts : how often each unit counts; once where None.
+
+    Returns
+    -------
+    numpy.ndarray
+        NaN where a group is empty, or nothing varies within the groups.
+    """
+    weight = np.isfinite(values) * (1.0 if counts is None else counts)
+    filled = np.where(np.isfinite(values), values, 0.0)
+    total, squares, means = np.zeros((3, *values.shape[:-1]))
+    for sign in (1.0, -1.0):
+        mine = weight * (side == sign)
+        n = mine.sum(axis=-1)
+        mean = np.divide((mine * filled).sum(axis=-1), n, out=np.full(n.shape, np.nan), where=n > 0)
+        squares = squares + (mine * (filled - mean[..., None]) ** 2).sum(axis=-1)
+        means, total = means + sign * mean, total + n
+    freedom = total - 2
+    enough = (freedom > 0) & (squares > 0)
+    sd = np.sqrt(np.divide(squares, freedom, out=np.full(total.shape, np.nan), where=enough))
+    return np.asarray(means / sd * (1 - 3 / (4 * freedom - 1)))
 
 
 def _interval(
