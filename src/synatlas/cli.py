@@ -12,7 +12,7 @@ from rich.console import Console
 from synatlas.bars import bars, tell
 from synatlas.config import MapConfig
 from synatlas.errors import InputError
-from synatlas.study.commands import run_recipe
+from synatlas.study.commands import compare, run_recipe
 
 if TYPE_CHECKING:
     from synatlas.run import Run
@@ -157,6 +157,7 @@ def _summary(run: "Run", seconds: float) -> None:
     tell(lines(run, seconds))
 
 
+app.command(compare)
 app.command(run_recipe, name="run")
 
 

@@ -224,6 +224,18 @@ def _marked(seed: int | None, *, random_init: bool, shuffled: bool) -> str:
     return f"+shuffled:{seed or 0}" if shuffled else ""
 
 
+def tokenizer_of(
+    name: str, *, revision: str | None = None, trust_remote_code: bool = False
+) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model alone; arguments and errors are those of :func:`load`."""
+    source = resolve(name, revision)
+    with quiet():
+        pinned = _pin(source, revision)
+        if trust_remote_code and not _is_known(source, pinned):
+            pinned.options["trust_remote_code"] = True
+        return _tokenizer(source, pinned)
+
+
 def _device(device: torch.device | str | None) -> torch.device:
     if device is None:
         device = "cuda:0" if torch.cuda.is_available() else "cpu"

@@ -167,7 +167,7 @@ def nulls(atlas: xr.Dataset) -> go.Figure:
     for row, panel in enumerate(panels, start=1):
         _add_excess(figure, atlas, *panel, colour=PALETTE[row % 5], row=row)
     figure.update_xaxes(title_text=DEPTH_TITLE, row=len(panels), col=1)
-    return _titles_left(figure)
+    return titles_left(figure)
 
 
 def _integration_panel(
@@ -210,7 +210,7 @@ def _add_excess(
     figure.update_yaxes(title_text="excess (nat)", **place)
 
 
-def _titles_left(figure: go.Figure) -> go.Figure:
+def titles_left(figure: go.Figure) -> go.Figure:
     """Panel titles above the left end of their panel, in the size of the axis titles."""
     for position, note in enumerate(figure.layout.annotations, start=1):
         axis = figure.layout[f"xaxis{position}" if position > 1 else "xaxis"]
@@ -269,7 +269,7 @@ def categories(atlas: xr.Dataset, score: str = "rank_of_difference") -> go.Figur
     for column in range(1, min(2, len(names)) + 1):
         last = rows if column == 1 or len(names) % 2 == 0 else rows - 1
         figure.update_xaxes(title_text="depth (0 to 1)", showticklabels=True, row=last, col=column)
-    return _titles_left(figure)
+    return titles_left(figure)
 
 
 def _panel_title(name: str) -> str:

@@ -38,10 +38,77 @@ def run_recipe(
     _end(done, monotonic() - started)
 
 
-def _end(done: "Done", seconds: float) -> None:
+def compare(
+    *models: str,
+    units: str = "mixers",
+    fresh: int = 2,
+    prompts: str = "",
+    tokens: int = 100,
+    out: Path | None = None,
+    jobs: int = 1,
+    device: str | None = None,
+    dtype: str | None = None,
+    trust_remote_code: bool = False,
+    force: bool = False,
+) -> None:
+    """Map several models and put their profiles side by side, with fresh weights as a control.
+
+    Example: synatlas compare bundled:reference bundled:dense@step64 bundled:moe=experts --jobs 2
+
+    Parameters
+    ----------
+    models
+        Each MODEL, MODEL@REVISION or MODEL=UNITS; the bundled family where none is given.
+    units
+        What is a node: mixers (heads, and what stands for them in recurrent models), heads,
+        recurrent, experts, all or sublayers.
+    fresh
+        Fresh weights of each architecture, that read what the model read.
+    prompts
+        A file of prompts; the built-in battery of 60 where not given.
+    tokens
+        Generated tokens per prompt.
+    out
+        Folder of the study; studies/ and a name made from the models' where not given.
+    jobs
+        Maps at a time.
+    device
+        Where the models run.
+    dtype
+        Type of the weights.
+    trust_remote_code
+        Let a Hub model run code of its own.
+    force
+        Replace another study that is in the folder.
+    """
+    from synatlas.config import MapConfig
+    from synatlas.study.compare import NULLS, SURROGATES
+    from synatlas.study.comparison import compare as compared
+
+    started = monotonic()
+    base = MapConfig(
+        prompts=prompts,
+        tokens=tokens,
+        nulls=NULLS,
+        surrogates=SURROGATES,
+        device=device,
+        dtype=dtype,
+        trust_remote_code=trust_remote_code,
+    )
+    with bars() as progress:
+        found = compared(
+            models, out, base=base, units=units, fresh=fresh, jobs=jobs, force=force,
+            progress=progress,
+        )  # fmt: skip
+    _end(found.done, monotonic() - started, page=found.page.headline, path=found.path)
+
+
+def _end(done: "Done", seconds: float, *, page: str = "", path: Path | None = None) -> None:
     from synatlas.study.summary import lines
 
     tell(lines(done, seconds))
+    if path is not None:
+        tell((page, f"report: {path.resolve()}"))
     if done.failed:
         raise StudyError(
             given=f"{len(done.failed)} of {len(done.outcomes)} maps of {done.study.name}",

@@ -125,9 +125,9 @@ def _on_grid(atlas: xr.Dataset, score: str, depth: np.ndarray) -> np.ndarray:
     return np.interp(depth, own, values[known], left=np.nan, right=np.nan)
 
 
-def write_table(table: pd.DataFrame, folder: Path) -> Path:
-    """Write the table as Parquet, under a temporary name first."""
-    path = folder / "table.parquet"
+def write_table(table: pd.DataFrame, folder: Path, name: str = "table") -> Path:
+    """Write a table as NAME.parquet, under a temporary name first."""
+    path = folder / f"{name}.parquet"
     unfinished = path.with_name(f".{path.name}.tmp")
     table.to_parquet(unfinished, index=False)
     unfinished.replace(path)
