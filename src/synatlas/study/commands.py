@@ -2,13 +2,17 @@
 
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from synatlas.bars import bars, tell
 from synatlas.errors import StudyError
 
 if TYPE_CHECKING:
     from synatlas.study.study import Done
+
+#: Nulls and surrogates of each run of a study: enough for the shapes that studies compare.
+NULLS: Final = ("window_shift", "same_step")
+SURROGATES: Final = 49
 
 
 def run_recipe(
@@ -82,7 +86,6 @@ def compare(
         Replace another study that is in the folder.
     """
     from synatlas.config import MapConfig
-    from synatlas.study.compare import NULLS, SURROGATES
     from synatlas.study.comparison import compare as compared
 
     started = monotonic()

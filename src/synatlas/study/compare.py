@@ -21,10 +21,6 @@ FAMILY: Final = (
     "bundled:dense@step0",
 )
 
-#: Nulls and surrogates of each run: enough for the shape of profiles, which is what is compared.
-NULLS: Final = ("window_shift", "same_step")
-SURROGATES: Final = 49
-
 #: What a cell is of its model.
 OWN, COMMON, FRESH = "own replies", "common tokens", "fresh weights"
 

@@ -153,7 +153,7 @@ def _profiles(found: Sequence[View], score: str) -> Plot:
         told = view.role if view.role != FRESH else f"{view.role}, seed {view.seed}"
         add_line(
             figure, depth, at["profile"].to_numpy(), layers, colour=colour, name=told, dash=dash,
-            markers=view.role == OWN, width=2 if view.role == OWN else 1.3, **place,
+            markers=view.role == OWN, width=2.0 if view.role == OWN else 1.3, **place,
         )  # fmt: skip
     figure.update_xaxes(title_text="depth", row=rows)
     title = f"{spoken(score)} / number of units" if score in RANKS else f"{spoken(score)} (nat)"

@@ -11,8 +11,6 @@ from synatlas.models.identity import BUNDLED, bundled_models
 from synatlas.progress import Progress, silent
 from synatlas.study.compare import (
     FAMILY,
-    NULLS,
-    SURROGATES,
     compare_study,
     entry,
     tokenizer_groups,
@@ -41,7 +39,7 @@ def compare(
     models: Sequence[str] = (),
     folder: Path | None = None,
     *,
-    base: MapConfig | None = None,
+    base: MapConfig,
     units: str = "mixers",
     fresh: int = 2,
     jobs: int = 1,
@@ -75,11 +73,10 @@ def compare(
         See :func:`synatlas.study.compare.compare_study`, :func:`synatlas.study.study.run_study`.
     """
     entries = [entry(name, units) for name in models or at_hand()]
-    settings = base or MapConfig(nulls=NULLS, surrogates=SURROGATES)
-    groups = tokenizer_groups(entries, trust_remote_code=settings.trust_remote_code)
-    study = compare_study(entries, groups, settings, seeds=fresh)
+    groups = tokenizer_groups(entries, trust_remote_code=base.trust_remote_code)
+    study = compare_study(entries, groups, base, seeds=fresh)
     done = run_study(study, folder, jobs=jobs, until="atlas", force=force, progress=progress)
-    found = views(done.outcomes, seed=settings.seed)
+    found = views(done.outcomes, seed=base.seed)
     if not found:
         raise StudyError(
             given=f"{len(done.outcomes)} maps of {study.name}",

@@ -26,7 +26,7 @@ class Section:
     text : paragraphs; how to read what follows comes first.
     plots : figures, in order.
     choose : label of the list from which one of the figures is chosen; all are shown where empty.
-    tables : below the figures.
+    tables : below the figures, folded where there are any.
     """
 
     name: str

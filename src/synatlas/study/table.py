@@ -11,8 +11,10 @@ import xarray as xr
 from synatlas.artifact import open_artifact
 from synatlas.folder import FILES
 from synatlas.rank.cautions import PERIODIC
+from synatlas.run import Run
+from synatlas.study.cells import Cell
 from synatlas.study.measures import read_measures
-from synatlas.study.travel import Travelled
+from synatlas.study.travel import Row, Travelled
 
 #: Numbers of a profile's shape, each with an interval in the atlas.
 SHAPES: Final = ("curvature", "rise", "fall", "mid_minus_ends")
@@ -37,14 +39,21 @@ def tidy(outcomes: Sequence[Travelled]) -> pd.DataFrame:
     return pd.DataFrame([row for outcome in outcomes for row in _rows(outcome)])
 
 
-def _rows(outcome: Travelled) -> list[dict[str, Any]]:
-    row: dict[str, Any] = {**outcome.cell.labels, "cell": outcome.cell.name}
+def _rows(outcome: Travelled) -> Sequence[Row]:
     if outcome.failure:
-        return [row | {"status": outcome.failure}]
-    recording = open_artifact(outcome.folder / FILES["recording"])
-    atoms = open_artifact(outcome.folder / FILES["atoms"])
-    atlas = open_artifact(outcome.folder / FILES["atlas"])
-    row |= {
+        told = {"cell": outcome.cell.name, "status": outcome.failure}
+        return [{**outcome.cell.labels, **told}]
+    return outcome.rows
+
+
+def rows_of(cell: Cell, run: Run) -> tuple[Row, ...]:
+    """The rows of a cell whose run has an atlas; none where it was not taken so far."""
+    if "atlas" not in run.artifacts:
+        return ()
+    recording, atoms, atlas = run.recording, run.atoms, run.atlas
+    row: Row = {
+        **cell.labels,
+        "cell": cell.name,
         "status": "complete",
         "model": atlas.attrs["model"],
         "model_revision": atlas.attrs["model_revision"],
@@ -56,12 +65,12 @@ def _rows(outcome: Travelled) -> list[dict[str, Any]]:
         "mean_logprob": float(recording["logprob"].mean()),
         "live_replay_error": float(recording.attrs["live_replay_error"]),
     }
-    row |= _measures(outcome)
-    return [row | _score(atlas, name) for name in atlas["score"].to_numpy().tolist()]
+    row |= _measures(run.folder) if cell.measured else {}
+    return tuple(row | _score(atlas, name) for name in atlas["score"].to_numpy().tolist())
 
 
-def _measures(outcome: Travelled) -> dict[str, float]:
-    found = read_measures(outcome.folder) if outcome.cell.measured else None
+def _measures(folder: Path) -> dict[str, float]:
+    found = read_measures(folder)
     if found is None:
         return {}
     by_category = {f"accuracy_{name}": share for name, share in found["categories"].items()}

@@ -7,11 +7,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 from synatlas.errors import InputError, RunFolderError
 from synatlas.progress import Progress, silent
 from synatlas.study.cells import Cell, cell_folder
+
+#: A row of a study's table.
+Row = dict[str, Any]
 
 #: What is done with a cell whose run is complete, such as freeing the disk.
 AfterCell = Callable[[Cell], None]
@@ -20,10 +23,11 @@ AfterCell = Callable[[Cell], None]
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Travelled:
-    """A cell that was run, or the message of what was wrong with it."""
+    """A cell that was run, with its rows of the study's table, or what was wrong with it."""
 
     cell: Cell
     folder: Path
+    rows: tuple[Row, ...] = ()
     failure: str = ""
 
 
@@ -82,24 +86,27 @@ def _run(cell: Cell, how: _How, progress: Progress = silent) -> Travelled:
     where = cell_folder(how.folder, cell.name)
     try:
         try:
-            _advance(cell, how, progress, force=False)
+            rows = _advance(cell, how, progress, force=False)
         except RunFolderError:
             if not how.force:
                 raise
-            _advance(cell, how, progress, force=True)
+            rows = _advance(cell, how, progress, force=True)
     except InputError as error:
         return Travelled(cell=cell, folder=where, failure=str(error))
-    return Travelled(cell=cell, folder=where)
+    return Travelled(cell=cell, folder=where, rows=rows)
 
 
-def _advance(cell: Cell, how: _How, progress: Progress, *, force: bool) -> None:
+def _advance(cell: Cell, how: _How, progress: Progress, *, force: bool) -> tuple[Row, ...]:
     from synatlas.run import advance
+    from synatlas.study.table import rows_of
 
     run = advance(cell.within(how.folder, force=force), until=how.until, progress=progress)
     if cell.measured:
         from synatlas.study.measures import measured
 
         measured(cell.config, run.folder, run.recording.attrs["model_revision"])
+    # Here, while the artifacts are in memory: reading an atlas back takes a second.
+    return rows_of(cell, run)
 
 
 def _ready(cell: Cell, outcomes: dict[str, Travelled]) -> bool:
