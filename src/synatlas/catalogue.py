@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from synatlas.errors import ModelError
+from synatlas.errors import ModelError, first_line
 from synatlas.models.identity import bundled_models, resolve, snapshots
 from synatlas.record.doubts import ROUTE_WORDS, Figures, doubts
 
@@ -135,11 +135,10 @@ def _tested(model: "LanguageModel") -> tuple[Figures, float]:
                 model, [prompt.ids for prompt in rendered], reading, site="z", signed=False
             )
     except FORWARD_ERRORS as error:
-        lines = str(error).strip().splitlines()
         raise ModelError(
             given=f"the model {model.name}",
             expected="a model that continues two short prompts, alone and with taps",
-            cause=f"{type(error).__name__}: {lines[0] if lines else 'without a message'}",
+            cause=f"{type(error).__name__}: {first_line(error)}",
             remedy="check that transformers generates with it; --debug shows where it failed",
         ) from error
     return found.figures(model, reading), found.seconds

@@ -35,6 +35,12 @@ class InputError(SynatlasError):
         return (_rebuild, (type(self), self.given, self.expected, self.remedy, self.cause))
 
 
+def first_line(error: BaseException | str) -> str:
+    """The first line of an error's message, or the name of its type where it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
 def _rebuild(
     kind: type[InputError], given: str, expected: str, remedy: str, cause: str
 ) -> InputError:

@@ -9,7 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import GenerationConfig
 
-from synatlas.models.layers import FORWARD_ERRORS
+from synatlas.models.layers import FORWARD_ERRORS, vocabulary_size
+from synatlas.models.padding import padded
 from synatlas.models.placement import input_device
 from synatlas.models.quiet import quiet
 
@@ -65,16 +66,15 @@ def find_batching(model: nn.Module) -> Batching:
     Batching
         The most that changes no value, ``alone`` where nothing else holds.
     """
-    embedding: Any = model.get_input_embeddings()  # type: ignore[operator]
-    vocabulary = embedding.weight.shape[0]
+    vocabulary = vocabulary_size(model)
     rows = [
         [(first + 2 * i) % vocabulary for i in range(length)]
         for first, length in zip((3, 40, 80), (*LENGTHS, LENGTHS[1]), strict=True)
     ]
-    padded, equal = rows[:2], rows[1:]
+    unequal, equal = rows[:2], rows[1:]
     return Batching(
-        generate=_most(model, _generated, padded, equal),
-        replay=_most(model, _passed, padded, equal),
+        generate=_most(model, _generated, unequal, equal),
+        replay=_most(model, _passed, unequal, equal),
     )
 
 
@@ -92,9 +92,9 @@ def groups(lengths: Sequence[int], together: Together) -> list[list[int]]:
 Compute = Callable[[Any, Sequence[Sequence[int]]], list[Tensor]]
 
 
-def _most(model: nn.Module, compute: Compute, padded: list[Any], equal: list[Any]) -> Together:
+def _most(model: nn.Module, compute: Compute, unequal: list[Any], equal: list[Any]) -> Together:
     with torch.no_grad(), quiet():
-        if _holds(model, compute, padded):
+        if _holds(model, compute, unequal):
             return "padded"
         return "equal" if _holds(model, compute, equal) else "alone"
 
@@ -117,10 +117,8 @@ def _alike(a: Float[Tensor, "step token"], b: Float[Tensor, "step token"]) -> bo
 
 
 def _generated(model: Any, rows: Sequence[Sequence[int]]) -> list[Tensor]:
-    longest = max(map(len, rows))
-    device = input_device(model)
-    ids = torch.tensor([[0] * (longest - len(r)) + list(r) for r in rows], device=device)
-    mask = torch.tensor([[0] * (longest - len(r)) + [1] * len(r) for r in rows], device=device)
+    fed = padded(rows, side="left", device=input_device(model))
+    longest = fed.ids.shape[1]
 
     def forced(ids: Tensor, scores: Tensor) -> Tensor:
         """The token that comes next, whatever the logits: of each row its own first ones."""
@@ -138,15 +136,12 @@ def _generated(model: Any, rows: Sequence[Sequence[int]]) -> list[Tensor]:
         disable_compile=True,
     )
     output = model.generate(
-        ids, attention_mask=mask, generation_config=config, logits_processor=[forced]
+        fed.ids, attention_mask=fed.mask, generation_config=config, logits_processor=[forced]
     )
     return list(torch.stack(output.logits, dim=1))
 
 
 def _passed(model: Any, rows: Sequence[Sequence[int]]) -> list[Tensor]:
-    longest = max(map(len, rows))
-    device = input_device(model)
-    ids = torch.tensor([list(r) + [0] * (longest - len(r)) for r in rows], device=device)
-    mask = torch.tensor([[1] * len(r) + [0] * (longest - len(r)) for r in rows], device=device)
-    logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+    fed = padded(rows, side="right", device=input_device(model))
+    logits = model(input_ids=fed.ids, attention_mask=fed.mask, use_cache=False).logits
     return [logits[i, : len(row)] for i, row in enumerate(rows)]

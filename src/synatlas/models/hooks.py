@@ -97,3 +97,8 @@ def first_sequence(x: Any) -> Tensor:
     if not found:
         raise LookupError("no tensor of rows, positions and features")
     return found[0]
+
+
+def given_by(output: Any) -> Tensor:
+    """What a module gives: a tensor as it is, else the first sequence of a tuple."""
+    return output if isinstance(output, Tensor) else first_sequence(output)

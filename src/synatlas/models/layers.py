@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from synatlas.models.calls import LayerCall, layer_calls
-from synatlas.models.hooks import first_sequence, sequences
+from synatlas.models.hooks import first_sequence, given_by, sequences
 from synatlas.models.mixers import Recurrence, find_recurrence, is_matrix
 from synatlas.models.placement import input_device
 from synatlas.models.quiet import quiet
@@ -101,12 +101,17 @@ def find_parts(model: nn.Module) -> tuple[Part, ...]:
         own = [c for c in calls if c.module not in shared]
         found[stack] += _parts(model, i, calls[-1], own[:-1])
 
-    embedding: Any = model.get_input_embeddings()  # type: ignore[operator]
-    ids = torch.arange(3, 3 + TOKENS).remainder(embedding.weight.shape[0]).repeat(2, 1)
+    ids = torch.arange(3, 3 + TOKENS).remainder(vocabulary_size(model)).repeat(2, 1)
     ids = ids.to(input_device(model))
     with torch.no_grad(), quiet(), layer_calls(model, list(places), inspect, rows=2):
         model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
     return tuple(max(found.values(), key=len, default=[]))
+
+
+def vocabulary_size(model: nn.Module) -> int:
+    """Rows of a model's embedding: tokens that it can read."""
+    embedding: Any = model.get_input_embeddings()  # type: ignore[operator]
+    return embedding.weight.shape[0]
 
 
 def _stacks(model: nn.Module) -> dict[str, int]:
@@ -117,6 +122,27 @@ def _stacks(model: nn.Module) -> dict[str, int]:
         if isinstance(module, nn.ModuleList) and not inside:
             stacks[name] = len(module)
     return stacks
+
+
+def layer_of(model: nn.Module, name: str, *, below: int = 0) -> str:
+    """The decoder layer that holds the module `name`: the entry of the outermost list of modules.
+
+    Parameters
+    ----------
+    model : that has the module.
+    name : of the module.
+    below : how many names more are kept: 1 gives the direct part of the layer that holds it.
+
+    Returns
+    -------
+    str
+        Empty for a module outside of lists.
+    """
+    path = name.split(".")
+    for i in range(1, len(path)):
+        if isinstance(model.get_submodule(".".join(path[:i])), nn.ModuleList):
+            return ".".join(path[: i + 1 + below])
+    return ""
 
 
 def _shared(model: nn.Module, layers: list[str]) -> set[nn.Module]:
@@ -153,15 +179,11 @@ def _parts(model: nn.Module, layer: int, whole: LayerCall, calls: list[LayerCall
     writing = [part for part in found if part.writes]
     given = {c.name: c.output for c in calls}
     if not one or (
-        len(writing) == 1 and _same(outputs[0] - streams[0], _stream(given[writing[0].own]))
+        len(writing) == 1 and _same(outputs[0] - streams[0], given_by(given[writing[0].own]))
     ):
         return found
     width = streams[0].shape[-1]
     return [Part(module=whole.name, layer=layer, width=width, whole=True), *found]
-
-
-def _stream(output: Any) -> Tensor:
-    return output if isinstance(output, Tensor) else first_sequence(output)
 
 
 def _is_stream(output: Any, stream: Tensor) -> bool:

@@ -20,7 +20,7 @@ from transformers.models.auto.modeling_auto import (
 )
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-from synatlas.errors import ConfigError, ModelError
+from synatlas.errors import ConfigError, ModelError, first_line
 from synatlas.models.hub import pin
 from synatlas.models.identity import Source, card_seed, folder_digest, resolve
 from synatlas.models.owned import Ownership
@@ -246,7 +246,7 @@ def _device(device: torch.device | str | None) -> torch.device:
         raise ConfigError(
             given=f"device {device}",
             expected="cpu, or a GPU that torch finds, such as cuda:0",
-            cause=str(error).splitlines()[0],
+            cause=first_line(error),
             remedy="choose a device of this machine",
         ) from error
     return where
@@ -327,11 +327,10 @@ def _tokenizer(source: Source, pinned: _Pinned) -> PreTrainedTokenizerBase:
 
 
 def _unreadable(source: Source, what: str, error: BaseException) -> ModelError:
-    lines = str(error).strip().splitlines()
     return ModelError(
         given=f"the model {source.name}",
         expected="config.json, safetensors weights and tokenizer files that transformers can read",
-        cause=f"{what}: {lines[0] if lines else type(error).__name__}",
+        cause=f"{what}: {first_line(error)}",
         remedy="check that the model is complete, or choose another",
     )
 

@@ -39,7 +39,7 @@ def expert_slices(
     """
     seen = {call.module: call for call in calls}
     for source in (s for s in units.sources if s.kind == "expert" and s.module in seen):
-        labels = UnitTable(sources=(source,), n_layers=units.n_layers).label
+        labels = units.labels_of(source)
         module = model.get_submodule(source.module)
         if any(p.is_meta for p in module.parameters(recurse=False)):
             yield from gaps_of(labels, "expert", (), _OFFLOADED)
@@ -70,7 +70,7 @@ def expert_slices(
 def shared_slices(model: nn.Module, units: UnitTable) -> Iterator[Owned]:
     """All parameters of experts that every token passes, and of their gates."""
     for source in (s for s in units.sources if s.kind == "shared_expert"):
-        labels = UnitTable(sources=(source,), n_layers=units.n_layers).label
+        labels = units.labels_of(source)
         for role, module in (("expert", source.module), ("gate", f"{source.module}_gate")):
             yield from whole(model, module, role, labels)
 

@@ -18,7 +18,7 @@ _MIXED: Final = "no weight matrix after it has columns of it alone"
 def head_slices(units: UnitTable, events: Sequence[Event], leaves: Leaves) -> Iterator[Owned | Gap]:
     """Slices of every head, from a cut trace, and why one lacks a role."""
     for source in (s for s in units.sources if s.kind == "head" and "z" in s.sites):
-        labels = UnitTable(sources=(source,), n_layers=units.n_layers).label
+        labels = units.labels_of(source)
         calls = _calls(source, events)
         moving: set[str] = set()
         for target in _targets(source, labels, calls):
@@ -39,7 +39,7 @@ def head_outputs(units: UnitTable, events: Sequence[Event]) -> Iterator[Outputs]
         projection = projection_of(source, units)
         is_apart = projection is not None and projection.module != source.module
         yield Outputs(
-            labels=UnitTable(sources=(source,), n_layers=units.n_layers).label,
+            labels=units.labels_of(source),
             z=z,
             behind=_read_by(projection, events) if projection is not None and is_apart else z,
         )

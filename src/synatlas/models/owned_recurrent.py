@@ -49,7 +49,7 @@ def recurrent_outputs(units: UnitTable, taken: Mapping[str, Taken]) -> Iterator[
         for source in taken["z"].units.sources:
             place = (source.layer, source.first)
             yield Outputs(
-                labels=UnitTable(sources=(source,), n_layers=units.n_layers).label,
+                labels=units.labels_of(source),
                 z=at_z[place],
                 behind=at_projection[place],
             )
@@ -69,7 +69,7 @@ def recurrent_slices(
     at_z, at_projection = (taken[site].values() for site in _SITES)
     for source in taken["z"].units.sources:
         place = (source.layer, source.first)
-        labels = UnitTable(sources=(source,), n_layers=units.n_layers).label
+        labels = units.labels_of(source)
         singles = [(label,) for label in labels]
         target = Target("input", at_z[place], singles)
         slopes = leaves.slopes(target)

@@ -73,7 +73,7 @@ def owned(model: nn.Module, units: UnitTable) -> Ownership:
 def _kinds(units: UnitTable) -> list[tuple[str, tuple[str, ...]]]:
     """Each source's kind and its units' labels, once for each unit."""
     at_z = [s for s in units.sources if "z" in s.sites]
-    return [(s.kind, replace(units, sources=(s,)).label) for s in at_z]
+    return [(s.kind, units.labels_of(s)) for s in at_z]
 
 
 def _by_gradient(model: nn.Module, units: UnitTable) -> list[Owned | Gap]:

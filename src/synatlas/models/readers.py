@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from synatlas.models.experts import Routed
-from synatlas.models.hooks import around, attention_calls, first_sequence, rows_of
+from synatlas.models.hooks import around, attention_calls, first_sequence, given_by, rows_of
 from synatlas.models.mixing import Mixing, MixingMode
 from synatlas.models.reducers import Reducer
 from synatlas.models.units import Source
@@ -129,7 +129,7 @@ def output_of(tap: Tap) -> Iterator[None]:
 
     def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         del module, args
-        given = output if isinstance(output, Tensor) else first_sequence(output)
+        given = given_by(output)
         tap.take(given.reshape(rows.count, -1, given.shape[-1]))
 
     with rows_of(tap.model) as rows, around(tap.module, None, after):

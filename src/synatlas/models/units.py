@@ -147,6 +147,10 @@ class UnitTable:
         letters = [KINDS[kind] for kind in self.kind]
         return tuple(map(unit_label, self.layer.tolist(), self.index.tolist(), letters))
 
+    def labels_of(self, source: Source) -> tuple[str, ...]:
+        """Labels of the units of one source."""
+        return replace(self, sources=(source,)).label
+
     @property
     def kind(self) -> tuple[str, ...]:
         """What each unit is."""

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from synatlas.errors import ConfigError
+from synatlas.models.layers import vocabulary_size
 from synatlas.models.load import LanguageModel
-from synatlas.record.generate import vocabulary_size
 from synatlas.record.styles import Rendered, check_ids, render
 from synatlas.tasks.battery import battery
 from synatlas.tasks.prompts import UNCATEGORISED, Prompts
@@ -51,7 +51,7 @@ def rendered_prompts(
 ) -> tuple[Rendered, ...]:
     """Prompts as the model sees them, checked against its vocabulary and context."""
     rendered = render(model.tokenizer, asked.texts, style, system)
-    check_ids(asked.ids, rendered, vocabulary=vocabulary_size(model))
+    check_ids(asked.ids, rendered, vocabulary=vocabulary_size(model.model))
     longest = max(range(len(rendered)), key=lambda i: len(rendered[i].ids))
     length = len(rendered[longest].ids)
     if model.context_length is not None and length + tokens > model.context_length:
@@ -95,7 +95,7 @@ def as_prompt_lengths(rows: Sequence[Sequence[int]], lengths: Sequence[int] | in
 
 def check_rows(model: LanguageModel, rows: Sequence[Sequence[int]], lengths: Sequence[int]) -> None:
     """Rows must have something after their prompt, fit the context, and hold known tokens."""
-    vocabulary = vocabulary_size(model)
+    vocabulary = vocabulary_size(model.model)
     for i, (row, length) in enumerate(zip(rows, lengths, strict=True)):
         if len(row) <= length:
             raise ConfigError(

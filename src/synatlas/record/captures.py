@@ -44,12 +44,13 @@ def replayed(
     replies: list[list[int]] = [[] for _ in prompts]
     told = np.full((len(prompts), tokens), np.nan, dtype=np.float32)
     for rows in batches(model, prompts):
-        steps = _Logprobs(model.device, len(rows), tokens)
+        steps = _Steps(model=model, count=tokens)
         alike = [prompts[i] for i in rows]
         said = continued(model, alike, tokens=tokens, stop_at_eos=stop_at_eos, tell=steps.add)
-        told[rows] = steps.place.cpu().numpy()
-        for i, reply in zip(rows, said, strict=True):
+        read = steps.read["logprob"].cpu().numpy()
+        for place, (i, reply) in enumerate(zip(rows, said, strict=True)):
             replies[i] = reply
+            told[i, : len(reply)] = read[place, : len(reply)]
     samples = replay_rows(model, prompts, replies, steps=tokens, reading=reading, logprob=told)
     return Captured(replies, samples)
 
@@ -107,46 +108,36 @@ CAPTURE: Final = MappingProxyType({"replay": replayed, "live": live})
 
 
 @final
-class _Logprobs:
-    """Log-probabilities of every step, in a place of their own, see :class:`_Steps`."""
-
-    def __init__(self, device: torch.device, rows: int, count: int) -> None:
-        self.place = torch.full((rows, count), torch.nan, device=device)
-        self.done = 0
-
-    def add(self, logprob: Float[Tensor, " row"]) -> None:
-        """Those of one step."""
-        self.place[:, self.done] = logprob
-        self.done += 1
-
-
-@final
 @dataclass(slots=True, kw_only=True)
 class _Steps:
-    """What was read in the passes so far, in one place.
+    """Log-probabilities of the passes so far, and what was read in them if anything is `taken`.
 
     Nothing else outlives a pass: small tensors left among the buffers of a growing cache would
     keep the memory between them from being used again.
     """
 
     model: LanguageModel
-    taken: Capture
     count: int
+    taken: Capture | None = None
     done: int = 0
     read: dict[str, Tensor] = field(default_factory=dict)
 
     def add(self, logprob: Float[Tensor, " row"]) -> None:
         """Move what the last pass read, and its log-probabilities, to their place."""
-        passes = {len(kept) for kept in self.taken.per_source}
+        self._put("logprob", logprob)
+        if self.taken is not None:
+            self._move(self.taken)
+        self.done += 1
+
+    def _move(self, taken: Capture) -> None:
+        passes = {len(kept) for kept in taken.per_source}
         if passes != {1}:
             raise _in_pieces(self.model, max(passes))
-        self._put("logprob", logprob)
-        self._put("activity", self.taken.units()[:, 0].float())
-        routed = self.taken.routed()
+        self._put("activity", taken.units()[:, 0].float())
+        routed = taken.routed()
         if routed is not None:
             self._put("routed", routed[:, 0].to(torch.int8))
-        self.taken.clear()
-        self.done += 1
+        taken.clear()
 
     def _put(self, name: str, values: Tensor) -> None:
         if name not in self.read:

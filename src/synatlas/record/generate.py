@@ -11,7 +11,9 @@ from torch import Tensor
 from transformers import GenerationConfig
 
 from synatlas.models.batching import batching_of, groups
+from synatlas.models.layers import vocabulary_size
 from synatlas.models.load import LanguageModel
+from synatlas.models.padding import padded
 from synatlas.models.quiet import quiet
 
 
@@ -22,14 +24,8 @@ def end_ids(model: LanguageModel) -> tuple[int, ...]:
     if settings is not None:
         own = settings.eos_token_id
         stated += own if isinstance(own, list) else [own]
-    vocabulary = vocabulary_size(model)
+    vocabulary = vocabulary_size(model.model)
     return tuple(sorted({i for i in stated if isinstance(i, int) and 0 <= i < vocabulary}))
-
-
-def vocabulary_size(model: LanguageModel) -> int:
-    """Rows of the model's embedding: tokens that it can read."""
-    embedding: Any = model.model.get_input_embeddings()  # type: ignore[operator]
-    return embedding.weight.shape[0]
 
 
 def greedy(
@@ -130,19 +126,17 @@ def continued(
         use_cache=True,
         disable_compile=True,
     )
-    longest = max(map(len, prompts))
     # On the left: every row's next token then comes at the same place.
-    ids = torch.tensor([[pad] * (longest - len(p)) + list(p) for p in prompts])
-    mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
+    fed = padded(prompts, side="left", device=model.device, pad=pad)
     network: Any = model.model
     with quiet(), _settings(network, config), torch.no_grad():
         output = network.generate(
-            ids.to(model.device),
-            attention_mask=mask.to(model.device),
+            fed.ids,
+            attention_mask=fed.mask,
             generation_config=config,
             logits_processor=at_steps,
         )
-    replies = output[:, longest:].tolist()
+    replies = output[:, fed.ids.shape[1] :].tolist()
     return [_until_end(reply, ends) if stop_at_eos else reply for reply in replies]
 
 

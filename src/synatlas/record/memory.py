@@ -5,11 +5,11 @@ from typing import Any, Final, TypeVar
 
 import torch
 
-from synatlas.errors import ConfigError
+from synatlas.errors import ConfigError, first_line
+from synatlas.models.layers import vocabulary_size
 from synatlas.models.load import LanguageModel
 from synatlas.models.units import Source
 from synatlas.progress import Progress
-from synatlas.record.generate import vocabulary_size
 from synatlas.record.replay import LOGITS_AT_ONCE
 
 T = TypeVar("T")
@@ -51,7 +51,7 @@ def rows_at_once(model: LanguageModel, lengths: Sequence[int]) -> int:
     if model.device.type == "cuda":
         budget = torch.cuda.mem_get_info(model.device)[0] // 2
     most = MOST_ROWS.get(model.device.type, MOST_ROWS["cpu"])
-    logits = max(lengths) * vocabulary_size(model) * min(most, len(lengths))
+    logits = max(lengths) * vocabulary_size(model.model) * min(most, len(lengths))
     budget -= LOGIT_TENSORS * 4 * min(LOGITS_AT_ONCE, logits)
     rows = min(most, max(1, budget // row_bytes(model, max(lengths))))
     batches = -(-len(lengths) // rows)
@@ -72,7 +72,7 @@ def row_bytes(model: LanguageModel, length: int) -> int:
     chosen = max((s.choices * _per_choice(model, s) for s in experts), default=0)
     per_token = cached + LIVE_TENSORS * embedding.weight.shape[1] + chosen
     itemsize = torch.finfo(model.dtype).bits // 8
-    return per_token * itemsize * length + STEP_TENSORS * 4 * vocabulary_size(model)
+    return per_token * itemsize * length + STEP_TENSORS * 4 * vocabulary_size(model.model)
 
 
 def _per_choice(model: LanguageModel, source: Source) -> int:
@@ -98,7 +98,7 @@ def with_fewer_rows(attempt: Callable[[int], T], rows: int, progress: Progress) 
         except RuntimeError as error:
             if not _is_out_of_memory(error):
                 raise
-            cause = str(error).splitlines()[0]
+            cause = first_line(error)
         if rows == 1:
             raise ConfigError(
                 given="a batch of one prompt",

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from synatlas.models.batching import batching_of, groups
 from synatlas.models.load import LanguageModel
+from synatlas.models.padding import padded
 from synatlas.models.reducers import Reducers
 from synatlas.models.taps import capture, head_at
 from synatlas.models.units import UnitTable
@@ -117,10 +118,9 @@ def _pass(
     logprob: Float[np.ndarray, "row step"] | None,
 ) -> Samples:
     fed = [[*p, *r[:-1]] if p else list(r) for p, r in zip(prompts, replies, strict=True)]
-    longest = max(map(len, fed))
     device = model.device
-    ids = torch.tensor([f + [0] * (longest - len(f)) for f in fed], device=device)
-    mask = torch.tensor([[1] * len(f) + [0] * (longest - len(f)) for f in fed], device=device)
+    ids, mask = padded(fed, side="right", device=device)
+    longest = ids.shape[1]
     # Steps beyond a row's last are read at some valid position and blanked afterwards.
     first = torch.tensor([max(len(p) - 1, 0) for p in prompts], device=device)
     positions = (first[:, None] + torch.arange(steps, device=device)).clamp(max=longest - 1)

@@ -15,8 +15,8 @@ from transformers.pytorch_utils import Conv1D
 
 from synatlas.models.calls import LayerCall, layer_calls
 from synatlas.models.experts import Call, ExpertCall, is_own_loop, vectors_of
-from synatlas.models.hooks import attention_calls, expert_calls, first_sequence
-from synatlas.models.layers import FORWARD_ERRORS
+from synatlas.models.hooks import attention_calls, expert_calls, first_sequence, given_by
+from synatlas.models.layers import FORWARD_ERRORS, layer_of
 from synatlas.models.reducers import Reducer
 from synatlas.models.units import Source
 from synatlas.record.replay import Reading
@@ -294,7 +294,7 @@ def _by_calls(network: nn.Module, fed: Fed, seen: Mapping[int, Seen]) -> dict[in
     """What a module inside a layer reads or gives: that module called again."""
     by_layer: dict[str, dict[int, Seen]] = {}
     for i, one in seen.items():
-        layer = _layer(network, one.source.module)
+        layer = layer_of(network, one.source.module)
         if one.source.at in _AGAIN and layer:
             by_layer.setdefault(layer, {})[i] = one
     if not by_layer:
@@ -312,15 +312,6 @@ def _by_calls(network: nn.Module, fed: Fed, seen: Mapping[int, Seen]) -> dict[in
     return found
 
 
-def _layer(network: nn.Module, name: str) -> str:
-    """The decoder layer that holds a module: the entry of the outermost list of modules."""
-    parts = name.split(".")
-    for i in range(1, len(parts)):
-        if isinstance(network.get_submodule(".".join(parts[:i])), nn.ModuleList):
-            return ".".join(parts[: i + 1])
-    return ""
-
-
 #: Calls of a layer by name.
 Calls = Mapping[str, LayerCall]
 
@@ -332,7 +323,7 @@ def _read_again(one: Seen, calls: Calls) -> Look:
         z = call.args[0].reshape(*one.valid.shape, one.source.count, one.source.width)
         return Look(one.errors(_columns(call.module, z)), "projection_columns")
     errors = one.errors(one.activity(call.args[0]))
-    gave, gives = (_tensor(x).double().nan_to_num() for x in (call.output, _again(call)))
+    gave, gives = (given_by(x).double().nan_to_num() for x in (call.output, _again(call)))
     off = float((gave - gives).norm() / gave.norm()) if bool(gave.any()) else 0.0
     return Look(np.maximum(errors, off), "module_again")
 
@@ -357,7 +348,7 @@ def _columns(projection: Any, z: Float[Tensor, "row position head feature"]) -> 
 
 
 def _given_again(one: Seen, calls: Calls) -> Look:
-    again = _tensor(_again(calls[one.source.module]))
+    again = given_by(_again(calls[one.source.module]))
     return Look(one.errors(one.activity(again)), "module_again")
 
 
@@ -369,7 +360,7 @@ def _update_again(one: Seen, calls: Calls) -> Look:
 
 
 def _shared_again(one: Seen, calls: Calls) -> Look:
-    vectors = _tensor(_again(calls[one.source.module])).flatten(0, -2)
+    vectors = given_by(_again(calls[one.source.module])).flatten(0, -2)
     gate = calls.get(f"{one.source.module}_gate")
     if gate is not None and one.policy == "contribution":
         vectors = vectors * _again(gate).flatten(0, -2).sigmoid()
@@ -378,10 +369,6 @@ def _shared_again(one: Seen, calls: Calls) -> Look:
 
 def _again(call: LayerCall) -> Any:
     return call.again(call.args, call.kwargs)
-
-
-def _tensor(output: Any) -> Tensor:
-    return output if isinstance(output, Tensor) else first_sequence(output)
 
 
 #: How a source's units are computed again inside a layer, by its `at`.

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from synatlas.models.batching import batching_of, groups
 from synatlas.models.load import LanguageModel
+from synatlas.models.padding import padded
 from synatlas.models.taps import capture
 from synatlas.record.doubts import ROUTES, Figures
 from synatlas.record.live import starts
@@ -118,11 +119,8 @@ def self_test(
 def _fed(model: LanguageModel, rows: Sequence[Sequence[int]]) -> Fed:
     """The rows padded, or the longest of them where the model allows no padding."""
     together = groups([len(row) for row in rows], batching_of(model.model).replay)[-1]
-    chosen = [rows[i] for i in together]
-    longest = max(map(len, chosen))
-    ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in chosen])
-    mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in chosen])
-    return Fed(ids=ids.to(model.device), mask=mask.to(model.device))
+    found = padded([rows[i] for i in together], side="right", device=model.device)
+    return Fed(ids=found.ids, mask=found.mask)
 
 
 def _greatest(one: Tensor, other: Tensor) -> float:
