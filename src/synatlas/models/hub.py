@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, final
 
-from huggingface_hub import HfApi, constants, hf_hub_download, scan_cache_dir
+from huggingface_hub import CachedRepoInfo, HfApi, constants, hf_hub_download, scan_cache_dir
 from huggingface_hub.errors import (
     CacheNotFound,
+    EntryNotFoundError,
     GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
@@ -55,9 +56,19 @@ def pin(name: str, revision: str | None) -> Pin:
     try:
         with _refusals(name, revision):
             commit = HfApi().model_info(name, revision=revision, timeout=HUB_TIMEOUT_S).sha
+            _remember(name, revision)
     except CONNECTION_ERRORS as error:
         return Pin(commit=_cached_commit(name, revision, error), offline=True)
     return Pin(commit=str(commit), offline=False)
+
+
+def _remember(name: str, revision: str | None) -> None:
+    """Let the cache know the branch by which it is asked where there is no connection."""
+    try:
+        hf_hub_download(name, "config.json", revision=revision)
+    except EntryNotFoundError:
+        # What the model lacks is said by what reads it.
+        return
 
 
 def branches(name: str) -> tuple[Branch, ...]:
@@ -100,14 +111,39 @@ def _cached_commit(name: str, revision: str | None, error: Exception) -> str:
 
 
 def _cached_branches(name: str, error: Exception) -> tuple[Branch, ...]:
+    repo = _cached(name)
+    if repo is None or not repo.refs:
+        raise _unreachable(name) from error
+    return tuple(Branch(name=ref, commit=at.commit_hash) for ref, at in sorted(repo.refs.items()))
+
+
+def cached_commits(name: str) -> frozenset[str]:
+    """Commits of a Hub model of which the cache holds any file."""
+    repo = _cached(name)
+    return frozenset() if repo is None else frozenset(r.commit_hash for r in repo.revisions)
+
+
+def delete_cached(name: str, commit: str) -> int:
+    """Delete a commit of a Hub model from the cache; bytes that are free then.
+
+    Files that other commits in the cache share with it stay, and so does the same commit under
+    another name.
+    """
+    repo = _cached(name)
+    if repo is None or commit not in {r.commit_hash for r in repo.revisions}:
+        return 0
+    alone = replace(scan_cache_dir(constants.HF_HUB_CACHE), repos=frozenset({repo}))
+    deletion = alone.delete_revisions(commit)
+    deletion.execute()
+    return deletion.expected_freed_size
+
+
+def _cached(name: str) -> CachedRepoInfo | None:
     try:
         repos = scan_cache_dir(constants.HF_HUB_CACHE).repos
     except CacheNotFound:
-        repos = frozenset()
-    refs = [r.refs for r in repos if r.repo_id == name and r.repo_type == "model"]
-    if not refs or not refs[0]:
-        raise _unreachable(name) from error
-    return tuple(Branch(name=ref, commit=at.commit_hash) for ref, at in sorted(refs[0].items()))
+        return None
+    return next((r for r in repos if r.repo_id == name and r.repo_type == "model"), None)
 
 
 def _unreachable(name: str) -> ModelError:

@@ -1,7 +1,6 @@
 """A study in its folder: cells, table, and what it is a study of."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, final
@@ -15,7 +14,7 @@ from synatlas.progress import Progress, silent
 from synatlas.study.cells import Cell
 from synatlas.study.recipe import Study
 from synatlas.study.table import tidy, write_table
-from synatlas.study.travel import AfterCell, Travelled, travel
+from synatlas.study.travel import Travelled, Watcher, travel
 
 #: Where studies go when no folder is given.
 STUDIES: Final = Path("studies")
@@ -44,7 +43,7 @@ def run_study(
     jobs: int = 1,
     until: str = "report",
     force: bool = False,
-    after: AfterCell | None = None,
+    watcher: Watcher | None = None,
     progress: Progress = silent,
 ) -> Done:
     """Run every cell of a study, and put the table of all of them into its folder.
@@ -59,7 +58,7 @@ def run_study(
     jobs : cells at a time.
     until : stage that each run is taken to, ``atlas`` or ``report``.
     force : replace another study that is in the folder; cells that both have are kept.
-    after : called for each complete cell.
+    watcher : told of each cell before it begins and once it is complete.
     progress : told how far it is.
 
     Raises
@@ -82,22 +81,24 @@ def run_study(
     }
     open_record(where, settings, force=force)
     with locked(where):
-        record = open_record(where, settings, force=force)
-        _write(where, record)
+        record = open_record(where, settings, force=force) | {"status": "running"}
+        record.pop("finished", None)
+        provenance.write_record(where / RECORD_FILE, record)
         outcomes = travel(
             study.cells,
             where,
             jobs=jobs,
             until=until,
             force=force,
-            after=after,
+            watcher=watcher,
             progress=progress,
         )
         table = tidy(outcomes)
         write_table(table, where)
         failures = {o.cell.name: o.failure for o in outcomes if o.failure}
         state = "incomplete" if failures else "complete"
-        _write(where, {**record, "status": state, "failures": failures})
+        ended = {"status": state, "failures": failures, "finished": provenance.now()}
+        provenance.write_record(where / RECORD_FILE, {**record, **ended})
     return Done(study=study, folder=where, outcomes=outcomes, table=table)
 
 
@@ -107,7 +108,3 @@ def _described(cell: Cell) -> dict[str, Any]:
         found["measured"] = True
     # As it is read back: tuples are lists there.
     return json.loads(json.dumps(found))
-
-
-def _write(folder: Path, record: Mapping[str, Any]) -> None:
-    provenance.write_record(folder / RECORD_FILE, {**record, "finished": provenance.now()})

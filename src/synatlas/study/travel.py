@@ -1,13 +1,13 @@
 """Cells on their way: each an ordinary run folder, made once, several at a time."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Protocol, final, runtime_checkable
 
 from synatlas.errors import InputError, RunFolderError
 from synatlas.progress import Progress, silent
@@ -16,8 +16,15 @@ from synatlas.study.cells import Cell, cell_folder
 #: A row of a study's table.
 Row = dict[str, Any]
 
-#: What is done with a cell whose run is complete, such as freeing the disk.
-AfterCell = Callable[[Cell], None]
+@runtime_checkable
+class Watcher(Protocol):
+    """Told of cells in the process of the study, to free the disk for instance."""
+
+    def before(self, cell: Cell) -> None:
+        """A cell is about to begin; a complete one too, which is reused."""
+
+    def after(self, cell: Cell) -> None:
+        """The run of a cell is complete."""
 
 
 @final
@@ -38,7 +45,7 @@ def travel(
     jobs: int = 1,
     until: str = "report",
     force: bool = False,
-    after: AfterCell | None = None,
+    watcher: Watcher | None = None,
     progress: Progress = silent,
 ) -> tuple[Travelled, ...]:
     """Run every cell in `folder`, in their order or several at a time.
@@ -54,10 +61,10 @@ def travel(
     jobs : cells at a time; more than one run in processes of their own, on one thread each.
     until : stage that each run is taken to.
     force : replace another run that is in a cell's folder.
-    after : called in this process for each cell that is complete.
+    watcher : told in this process of each cell before it begins and once it is complete.
     progress : told how many cells are done.
     """
-    how = _How(folder=folder, until=until, force=force)
+    how = _How(folder=folder, until=until, force=force, watcher=watcher)
     outcomes: dict[str, Travelled] = {}
     progress("cells", 0, len(cells))
     journey = (
@@ -67,8 +74,8 @@ def travel(
     )
     for done in journey:
         outcomes[done.cell.name] = done
-        if after is not None and not done.failure:
-            after(done.cell)
+        if watcher is not None and not done.failure:
+            watcher.after(done.cell)
         progress("cells", len(outcomes), len(cells))
     return tuple(outcomes[cell.name] for cell in cells)
 
@@ -80,6 +87,13 @@ class _How:
     folder: Path
     until: str
     force: bool
+    watcher: Watcher | None = None
+
+    def begin(self, cell: Cell) -> "_How":
+        """Tell the watcher; what a process of its own needs to know."""
+        if self.watcher is not None:
+            self.watcher.before(cell)
+        return replace(self, watcher=None)
 
 
 def _run(cell: Cell, how: _How, progress: Progress = silent) -> Travelled:
@@ -106,7 +120,7 @@ def _advance(cell: Cell, how: _How, progress: Progress, *, force: bool) -> tuple
 
         measured(cell.config, run.folder, run.recording.attrs["model_revision"])
     # Here, while the artifacts are in memory: reading an atlas back takes a second.
-    return rows_of(cell, run)
+    return rows_of(cell, run) if "atlas" in run.artifacts else ()
 
 
 def _ready(cell: Cell, outcomes: dict[str, Travelled]) -> bool:
@@ -126,7 +140,7 @@ def _one_by_one(
     cells: Sequence[Cell], how: _How, outcomes: dict[str, Travelled], progress: Progress
 ) -> Iterator[Travelled]:
     for cell in cells:
-        yield _stopped(cell, how, outcomes) or _run(cell, how, progress)
+        yield _stopped(cell, how, outcomes) or _run(cell, how.begin(cell), progress)
 
 
 def _several(
@@ -144,7 +158,7 @@ def _several(
                     waiting.remove(cell)
                     stopped = _stopped(cell, how, outcomes)
                     if stopped is None:
-                        running[pool.submit(_run, cell, how)] = cell
+                        running[pool.submit(_run, cell, how.begin(cell))] = cell
                     else:
                         yield stopped
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
