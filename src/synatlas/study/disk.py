@@ -8,6 +8,7 @@ from synatlas import provenance
 from synatlas.folder import FILES
 from synatlas.models.hub import cached_commits, delete_cached
 from synatlas.study.cells import Cell, cell_folder
+from synatlas.study.measures import MEASURES_FILE
 
 #: What the study has downloaded and not yet deleted, in its folder.
 DOWNLOADS: Final = "downloads.json"
@@ -41,7 +42,7 @@ class SpareDisk:
 
     def before(self, cell: Cell) -> None:
         """Write down what the cell will download."""
-        if (cell_folder(self._folder, cell.name) / FILES["recording"]).exists():
+        if self._is_read(cell):
             return
         new = self._needs.get(cell.name, frozenset()) - self._own
         if new and (absent := new - cached_commits(self._model)):
@@ -61,6 +62,12 @@ class SpareDisk:
             self.freed += delete_cached(self._model, commit)
             self._own.discard(commit)
             self._write()
+
+    def _is_read(self, cell: Cell) -> bool:
+        """Whether nothing of the cell needs its model any more."""
+        where = cell_folder(self._folder, cell.name)
+        recorded = (where / FILES["recording"]).exists()
+        return recorded and (not cell.measured or (where / MEASURES_FILE).exists())
 
     def _write(self) -> None:
         if not self._own:
