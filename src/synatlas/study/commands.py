@@ -106,12 +106,96 @@ def compare(
     _end(found.done, monotonic() - started, page=found.page.headline, path=found.path)
 
 
+def emerge(
+    model: str = "bundled:dense",
+    /,
+    *,
+    revisions: str = "",
+    points: int = 10,
+    seeds: int = 3,
+    units: str = "heads",
+    prompts: str = "",
+    prompt_style: str = "auto",
+    tokens: int = 48,
+    out: Path | None = None,
+    jobs: int = 1,
+    spare_disk: bool = False,
+    device: str | None = None,
+    dtype: str | None = None,
+    trust_remote_code: bool = False,
+    force: bool = False,
+) -> None:
+    """Map a model at steps of its training: when does the profile take its final shape.
+
+    Each step is mapped on replies of its own and on those of the last step, beside fresh and
+    shuffled weights.
+
+    Example: synatlas emerge EleutherAI/pythia-14m --points 12 --spare-disk --jobs 2
+
+    Parameters
+    ----------
+    model
+        A bundled model with snapshots, a folder of checkpoints, or a Hub id with branches of its
+        training.
+    revisions
+        Regular expression of the names of revisions, with a group (?P<step>...); names like
+        step1000, stage1-step1000-tokens4B and checkpoint-1000 are known.
+    points
+        Steps that are mapped, log-spaced, the first and the last among them.
+    seeds
+        Fresh networks, and shuffled ones, that serve as controls.
+    units
+        What is a node: heads, recurrent, experts, all or sublayers.
+    prompts
+        A file of prompts; the built-in battery of 60 where not given.
+    prompt_style
+        auto (chat where the tokenizer has a template, else question), chat, question or raw.
+    tokens
+        Generated tokens per prompt; longer replies of small models repeat themselves.
+    out
+        Folder of the study; studies/ and a name made from the model's where not given.
+    jobs
+        Maps at a time.
+    spare_disk
+        Delete what this downloads from the Hub, each revision after its last map.
+    device
+        Where the model runs.
+    dtype
+        Type of the weights.
+    trust_remote_code
+        Let a Hub model run code of its own.
+    force
+        Replace another study that is in the folder.
+    """
+    from synatlas.study.emerge import emergence, judged, run_emergence
+
+    started = monotonic()
+    settings = {
+        "units": units,
+        "prompts": prompts,
+        "prompt_style": prompt_style,
+        "tokens": tokens,
+        "device": device,
+        "dtype": dtype,
+        "trust_remote_code": trust_remote_code,
+    }
+    laid = emergence(model, points=points, pattern=revisions, seeds=seeds, settings=settings)
+    with bars() as progress:
+        done = run_emergence(
+            laid, out, jobs=jobs, spare_disk=spare_disk, force=force, progress=progress
+        )
+        found = judged(laid, done, progress=progress)
+    _end(done, monotonic() - started, page=found.headline, path=found.page)
+
+
 def _end(done: "Done", seconds: float, *, page: str = "", path: Path | None = None) -> None:
     from synatlas.study.summary import lines
 
     tell(lines(done, seconds))
+    if page:
+        tell((page,))
     if path is not None:
-        tell((page, f"report: {path.resolve()}"))
+        tell((f"report: {path.resolve()}",))
     if done.failed:
         raise StudyError(
             given=f"{len(done.failed)} of {len(done.outcomes)} maps of {done.study.name}",

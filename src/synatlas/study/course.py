@@ -305,14 +305,17 @@ def course(states: Sequence[State]) -> pd.DataFrame:
     with the last step; ``baseline_NUMBER``, that of synergy with the autocorrelation baseline of
     the same state; ``loss``, ``accuracy``, ``mean_logprob``; ``status``, why a row has no numbers.
     """
-    return pd.DataFrame(
-        [
-            row
-            for state in states
-            for which in (APERIODIC, ALL)
-            for row in _rows(state, states, which)
-        ]
-    )
+    rows = []
+    alike = all(s.aperiodic.all() for s in states)
+    for state in states:
+        rows += (every := _rows(state, states, ALL))
+        # Where no reply is periodic the prompts that count are the same.
+        rows += (
+            [row | {"counted": APERIODIC} for row in every]
+            if alike
+            else _rows(state, states, APERIODIC)
+        )
+    return pd.DataFrame(rows)
 
 
 def _rows(state: State, states: Sequence[State], which: str) -> list[dict[str, Any]]:

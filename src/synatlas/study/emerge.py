@@ -74,7 +74,7 @@ def emergence(
     *,
     points: int = 10,
     pattern: str = "",
-    seeds: int = 2,
+    seeds: int = 3,
     settings: Mapping[str, Any] | None = None,
 ) -> Emergence:
     """Lay out the study of a model's training.
@@ -108,6 +108,21 @@ def emergence(
     cells = checked(_cells(training, chosen, base, seeds))
     study = Study(name=slug(f"emerge-{_short(model)}"), question=QUESTION, cells=cells)
     return Emergence(training=training, chosen=chosen, study=study)
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Emerged:
+    """A course of training that was run and judged.
+
+    `table` and `page` lie in the study's folder; they are None, and `headline` says why, where
+    cells are missing without which nothing can be said.
+    """
+
+    done: Done
+    headline: str
+    table: Path | None
+    page: Path | None
 
 
 def _short(model: str) -> str:
@@ -211,3 +226,50 @@ def run_emergence(
         watcher=SpareDisk(where, laid.training.model, laid.needs) if spared else None,
         progress=progress,
     )
+
+
+def judged(laid: Emergence, done: Done, *, progress: Progress = silent) -> Emerged:
+    """Read the cells, compare them, and write the table and the page.
+
+    Parameters
+    ----------
+    laid, done : the study, and its outcome.
+    progress : told how many cells are read.
+    """
+    from synatlas.study.course import course, read_state, with_common
+    from synatlas.study.emerge_page import emergence_page
+    from synatlas.study.emerge_verdict import judge
+    from synatlas.study.table import write_table
+
+    complete = [o for o in done.outcomes if not o.failure]
+    if lacking := _lacking(laid, [o.cell for o in complete]):
+        return Emerged(done=done, headline=lacking, table=None, page=None)
+    read = []
+    for at, outcome in enumerate(complete):
+        progress("cells read", at, len(complete))
+        read.append(read_state(outcome))
+    progress("cells read", len(complete), len(complete))
+    states = with_common(read)
+    table = course(states)
+    judgement = judge(table, states)
+    failures = [f"{o.cell.name} could not be made: {o.failure}" for o in done.failed]
+    page = done.folder / "emergence.html"
+    emergence_page(page, laid, states, table, judgement, failures)
+    return Emerged(
+        done=done,
+        headline=judgement.headline,
+        table=write_table(table, done.folder, "emergence"),
+        page=page,
+    )
+
+
+def _lacking(laid: Emergence, cells: Sequence[Cell]) -> str:
+    """What keeps a course from being judged; empty where nothing does."""
+    fed = [cell for cell in cells if cell.reads]
+    kinds = {str(cell.labels["kind"]) for cell in fed}
+    own = {cell.labels["step"] for cell in cells if cell.labels["kind"] == "step"}
+    if laid.chosen[-1].step not in own:
+        return "Nothing can be said without the last step."
+    if missing := [kind for kind in ("step", *CONTROLS) if kind not in kinds]:
+        return f"Nothing can be said without any {' or '.join(missing)} on the common tokens."
+    return ""

@@ -16,6 +16,7 @@ from synatlas.study.cells import Cell, cell_folder
 #: A row of a study's table.
 Row = dict[str, Any]
 
+
 @runtime_checkable
 class Watcher(Protocol):
     """Told of cells in the process of the study, to free the disk for instance."""
