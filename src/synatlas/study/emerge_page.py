@@ -154,8 +154,8 @@ def _sections(states: Sequence[State], table: pd.DataFrame) -> tuple[Section, ..
             name="table",
             title="Every step and control",
             text=(
-                "Curvature and likeness to the last step with their 95 % intervals; the file "
-                "emergence.parquet holds every score, control and choice of prompts.",
+                "Curvature, likeness to the last step, and differences in curvature from controls, "
+                "with 95 % intervals. The file emergence.parquet holds every score.",
             ),
             tables=tuple(
                 _table(table, replies, counted if replies == COMMON else "aperiodic")
@@ -458,9 +458,8 @@ def _table(table: pd.DataFrame, replies: str, counted: str) -> Table:
     return Table(
         label="On the replies of the last step" if replies == COMMON else "On replies of their own",
         columns=(
-            "network", "prompts", "periodic", "curvature", "95 %", "middle minus ends",
-            "r with last", "95 %", "minus fresh", "95 %", "minus shuffled", "95 %", "loss",
-            "accuracy",
+            "network", "prompts", "curvature", "r with last", "minus fresh", "minus shuffled",
+            "loss", "accuracy",
         ),
         rows=tuple(_cells(row) for row in ordered),
     )  # fmt: skip
@@ -470,17 +469,15 @@ def _cells(row: Mapping[Any, Any]) -> tuple[str, ...]:
     name = f"step {row['step']:,}"
     if row["kind"] != "step":
         name = f"{SPOKEN[row['kind']]}, seed {row['seed']:.0f}"
-    cells = [name, str(row["prompts"]), f"{row['periodic_replies']:.0f}"]
-    cells += [*_pair(row, NUMBER), _number(row.get("mid_minus_ends"))]
-    for column in ("profile_r", f"random_init_{NUMBER}", f"shuffled_{NUMBER}"):
-        cells += _pair(row, column)
-    return (*cells, _number(row["loss"]), _number(row["accuracy"]))
+    numbers = (NUMBER, "profile_r", f"random_init_{NUMBER}", f"shuffled_{NUMBER}")
+    measured = (_number(row["loss"]), _number(row["accuracy"]))
+    return (name, str(row["prompts"]), *(_with_interval(row, n) for n in numbers), *measured)
 
 
-def _pair(row: Mapping[Any, Any], column: str) -> list[str]:
+def _with_interval(row: Mapping[Any, Any], column: str) -> str:
     low, high = (row.get(f"{column}_{end}", math.nan) for end in ("low", "high"))
-    interval = f"{low:.2f} to {high:.2f}" if math.isfinite(low) else ""
-    return [_number(row.get(column)), interval]
+    interval = f" ({low:.2f} to {high:.2f})" if math.isfinite(low) else ""
+    return f"{_number(row.get(column))}{interval}"
 
 
 def _number(value: Any) -> str:
