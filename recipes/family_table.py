@@ -15,6 +15,16 @@ OUT = Path(__file__).parents[1] / "models" / "README.md"
 REFERENCE = "reference"
 #: a difference of accuracies from the reference that asks for a reason
 APART = 0.1
+#: what those reasons may be, as far as they are known; none was tested by another training
+REASONS = {
+    "dense": "it has half the heads and half the parameters, and its one seed learnt the first "
+    "level of social by half only",
+    "moe": "each expert sees a quarter of the tokens that a feed-forward block of `dense` sees, "
+    "and the rules that `dense` learns late come later still",
+    "recurrent": "grammar, common sense, abstract and social answers are made of words of the "
+    "question, and a state of fixed size learns to copy them far later than attention does "
+    "(arXiv 2402.01032); what needs no copy, such as tags and short sums, it knows as well",
+}
 HEAD = """# The family of bundled models
 
 Written by recipes/family_table.py from the models' cards.
@@ -118,6 +128,7 @@ def _difference(name: str, cards: dict[str, dict[str, Any]]) -> str:
         f"- {name}: {card['parameters'] / reference['parameters']:.2f} times the parameters, "
         f"{card['tokens_seen'] / reference['tokens_seen']:.2f} times the tokens; below: "
         f"{', '.join(low) or 'none'}; above: {', '.join(high) or 'none'}."
+        + (f" Likely because {REASONS[name]}." if name in REASONS and low else "")
     )
 
 
