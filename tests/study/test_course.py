@@ -1,6 +1,7 @@
 """The course of training on planted worlds: an arch that comes at a step, and what explains it."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,9 @@ from synatlas.study.course import (
     trend,
     with_common,
 )
-from synatlas.study.emerge import COMMON, OWN
+from synatlas.study.emerge import COMMON, OWN, emergence
+from synatlas.study.emerge_page import emergence_page
+from synatlas.study.emerge_verdict import judge
 from synatlas.study.shapes import difference
 
 ARCH = np.repeat(np.hanning(8), 4)
@@ -189,3 +192,24 @@ def test_pearson_leaves_out_undefined_layers() -> None:
     expected = [stats.pearsonr(x[kept], y[kept])[0] for x, y in zip(a, b, strict=True)]
     np.testing.assert_allclose(pearson(a, b), expected)
     assert np.isnan(pearson(a[:, :2], b[:, :2])).all()
+
+
+def test_the_verdict_and_the_page_say_what_was_planted(
+    states: tuple[State, ...], tmp_path: Path
+) -> None:
+    fed = [replace(s, replies=COMMON, name=f"{s.name}-fed") for s in states if s is not states[3]]
+    both = with_common((*states, *fed))
+    table = course(both)
+    found = judge(table, both)
+    assert "it emerges in training, at step 10 of those mapped" in found.headline
+    assert "beyond autocorrelation is told apart from both controls too" in found.headline
+    holds = {f.claim: f.holds for f in found.findings}
+    assert holds["The shape is told apart from fresh weights on the same tokens"] == (
+        "from step 10 on"
+    )
+    laid = emergence("bundled:dense", points=4)
+    page = emergence_page(tmp_path / "page.html", laid, both, table, found).read_text("utf-8")
+    assert found.headline.split(";")[0][:60] in page
+    # Without one of the controls nothing is said to emerge.
+    alone = [s for s in both if s.kind != "shuffled"]
+    assert "not shown to emerge" in judge(course(alone), alone).headline

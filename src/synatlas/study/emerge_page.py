@@ -351,7 +351,7 @@ def slider_figure(states: Sequence[State], counted: str) -> go.Figure:
         for state in (s for s in states if s.kind == kind and s.replies == COMMON):
             depth, values, _ = _profile(state, SCORE, counted)
             name = f"{SPOKEN[kind]}, seed {state.seed}"
-            _line(figure, depth, values, COLOURS[kind], name, width=1, dash="dot")
+            _line(figure, depth, values, COLOURS[kind], name, width=1.0, dash="dot")
     depth, values, _ = _profile(steps[-1], SCORE, counted)
     _line(figure, depth, values, MUTED, f"step {steps[-1].step:,}, the last", dash="dash")
     always = len(figure.data)
