@@ -12,7 +12,7 @@ from rich.console import Console
 from synatlas.bars import bars, tell
 from synatlas.config import MapConfig
 from synatlas.errors import InputError
-from synatlas.study.commands import compare, emerge, run_recipe
+from synatlas.study.commands import compare, difficulty, emerge, run_recipe
 
 if TYPE_CHECKING:
     from synatlas.run import Run
@@ -160,6 +160,7 @@ def _summary(run: "Run", seconds: float) -> None:
 app.command(compare)
 app.command(emerge)
 app.command(run_recipe, name="run")
+app.command(difficulty)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,6 +9,7 @@ import xarray as xr
 from synatlas.artifact import open_artifact
 from synatlas.errors import ConfigError
 from synatlas.models.load import LanguageModel
+from synatlas.models.quiet import quiet
 from synatlas.record.recording import RECORDING
 from synatlas.record.styles import render, storable
 from synatlas.tasks.prompts import Prompts
@@ -96,7 +97,9 @@ def given_texts(model: LanguageModel, texts: Prompts, tokens: int) -> Given:
     ConfigError
         A text has fewer tokens.
     """
-    rendered = render(model.tokenizer, texts.texts, "raw")
+    # transformers warns of texts that are longer than the context, which are cut below.
+    with quiet():
+        rendered = render(model.tokenizer, texts.texts, "raw")
     for name, text in zip(texts.ids, rendered, strict=True):
         if len(text.ids) < tokens:
             raise ConfigError(

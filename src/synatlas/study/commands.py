@@ -188,6 +188,54 @@ def emerge(
     _end(done, monotonic() - started, page=found.headline, path=found.page)
 
 
+def difficulty(
+    *models: str,
+    tasks: str = "generators",
+    categories: tuple[str, ...] = (),
+    seeds: int = 5,
+    prompts: int = 8,
+    out: Path | None = None,
+    jobs: int = 1,
+    force: bool = False,
+) -> None:
+    """Test whether a model's profile changes with the difficulty of its task, and how abruptly.
+
+    Example: synatlas difficulty --jobs 2
+
+    Parameters
+    ----------
+    models
+        Each bundled:NAME, a local folder, or a Hub id; bundled:reference where none is given. The
+        first leads, several are compared by size.
+    tasks
+        generators (six categories), reasoning-gym:NAME or reasoning-core:NAME.
+    categories
+        Categories of the generators; all where not given. Repeat the option for several.
+    seeds
+        Batches of questions.
+    prompts
+        Questions of each category and difficulty in a batch.
+    out
+        Folder of the study; studies/difficulty where not given.
+    jobs
+        Maps at a time.
+    force
+        Replace another study that is in the folder.
+    """
+    from synatlas.study.difficulty import Plan
+    from synatlas.study.difficulty_run import difficulty as study_difficulty
+    from synatlas.study.difficulty_run import lines
+    from synatlas.tasks.graded import chosen, task_source
+
+    started = monotonic()
+    source = chosen(task_source(tasks), categories)
+    plan = Plan(models=models or ("bundled:reference",), tasks=source, seeds=seeds, prompts=prompts)
+    with bars() as progress:
+        studied = study_difficulty(plan, out, jobs=jobs, force=force, progress=progress)
+    tell(lines(studied, monotonic() - started))
+    _refuse_incomplete(studied.done)
+
+
 def _end(done: "Done", seconds: float, *, page: str = "", path: Path | None = None) -> None:
     from synatlas.study.summary import lines
 
@@ -196,6 +244,10 @@ def _end(done: "Done", seconds: float, *, page: str = "", path: Path | None = No
         tell((page,))
     if path is not None:
         tell((f"report: {path.resolve()}",))
+    _refuse_incomplete(done)
+
+
+def _refuse_incomplete(done: "Done") -> None:
     if done.failed:
         raise StudyError(
             given=f"{len(done.failed)} of {len(done.outcomes)} maps of {done.study.name}",

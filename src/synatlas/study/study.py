@@ -56,7 +56,7 @@ def run_study(
     study : what is run.
     folder : where; ``studies/NAME`` where None.
     jobs : cells at a time.
-    until : stage that each run is taken to, ``atlas`` or ``report``.
+    until : stage that each run is taken to, ``atoms``, ``atlas`` or ``report``.
     force : replace another study that is in the folder; cells that both have are kept.
     watcher : told of each cell before it begins and once it is complete.
     progress : told how far it is.
