@@ -208,11 +208,23 @@ def _order(found: Sequence[Change]) -> Section:
     return Section(
         name="order",
         title="Order parameter by difficulty",
-        text=tuple(f"{name}: {view.says}." for name, view in VIEWS.items()),
+        text=(
+            " ".join(f"{name}: {view.says}." for name, view in VIEWS.items()),
+            *_without_number(found),
+        ),
         plots=plots,
         choose="Score",
         tables=(_verdicts(found),),
     )
+
+
+def _without_number(found: Sequence[Change]) -> list[str]:
+    """Which views of which categories have no number, and why."""
+    reasons: dict[str, list[str]] = {}
+    for c in found:
+        if c.status and c.score == DIFFERENCE:
+            reasons.setdefault(c.view, []).append(f"{spoken(c.category)} ({c.status})")
+    return [f"No number in the view {v}: {'; '.join(each)}." for v, each in reasons.items()]
 
 
 def _verdicts(found: Sequence[Change]) -> Table:
@@ -230,12 +242,8 @@ def _verdicts(found: Sequence[Change]) -> Table:
         for c in sorted(shown, key=lambda c: SCORES.index(c.score))
         if not c.status
     )
-    without = {f"{spoken(c.category)}, {c.view}: {c.status}" for c in shown if c.status}
-    label = "What changes; rise: harder less easier half of difficulties, in SD of a prompt"
-    if without:
-        label += f". No number: {'; '.join(sorted(without))}"
     return Table(
-        label=label,
+        label="What changes; rise: harder less easier half of difficulties, in SD of a prompt",
         columns=("score", "category", "view", "form", "q", "rise (95 %)"),
         rows=rows,
         text_columns=4,

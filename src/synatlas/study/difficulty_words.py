@@ -227,8 +227,8 @@ def _why(found: Sequence[Change], model: str, category: str) -> list[str]:
             )
     elif main.verdict == "constant" and asked.verdict in CHANGED:
         why.append(
-            "A change is shown where questions are asked and replies generated, and none where solved "
-            "questions are read in texts of equal length: it goes with the replies."
+            "A change is shown where questions are asked and replies generated, and none where "
+            "solved questions are read in texts of equal length: it goes with the replies."
         )
     elif main.verdict == "constant":
         why.append("No change is shown at this number of prompts.")
