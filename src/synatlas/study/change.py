@@ -234,7 +234,9 @@ def levels(graded: Graded, draws: int, rng: np.random.Generator) -> Levels:
         mean_x = np.einsum("bnp,nl->blp", x[chosen], belongs) / count[:, None]
         inner = x[chosen] - mean_x[:, graded.level]
         outer = np.einsum("bnp,bn->bp", inner, y[chosen])
-        slope = np.linalg.solve(np.einsum("bnp,bnq->bpq", inner, inner), outer[..., None])[..., 0]
+        # A draw may leave a covariate without variance: its slope is then 0.
+        metric = np.linalg.pinv(np.einsum("bnp,bnq->bpq", inner, inner), 1e-9, hermitian=True)
+        slope = np.einsum("bpq,bq->bp", metric, outer)
         value = value - np.einsum("blp,bp->bl", mean_x - x.mean(axis=0), slope)
     return Levels(
         mean=value[0],

@@ -1,5 +1,6 @@
 """The study of difficulty: its prompts, texts and cells, and a row for every prompt."""
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -122,8 +123,8 @@ def study_of(plan: Plan, folder: Path) -> Study:
     files.mkdir(parents=True, exist_ok=True)
     for seed in range(plan.seeds):
         asked = (_row(a.name, a.question.prompt, a.category, a.level) for a in asked_in(plan, seed))
-        _write(files / f"asked-{seed}.jsonl", asked)
-        _write(files / f"packed-{seed}.jsonl", texts_in(plan, seed))
+        _write(_file(files, "asked", seed, plan), asked)
+        _write(_file(files, "packed", seed, plan), texts_in(plan, seed))
     cells = [
         _cell(model, protocol, seed, plan, files)
         for model in plan.models
@@ -137,18 +138,30 @@ def study_of(plan: Plan, folder: Path) -> Study:
     )
 
 
+def _file(folder: Path, kind: str, seed: int, plan: Plan) -> Path:
+    """Where the prompts or texts of a batch are: another place for every set of them."""
+    levels = {category: list(known) for category, known in plan.tasks.levels.items()}
+    content = json.dumps([plan.tasks.name, levels, plan.prompts, plan.tokens])
+    return folder / f"{kind}-{seed}-{hashlib.sha256(content.encode()).hexdigest()[:8]}.jsonl"
+
+
 def _write(path: Path, rows: Iterator[dict[str, str]]) -> None:
-    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    """Write the rows where they are not there yet: drawing them takes a while."""
+    if path.is_file():
+        return
+    unfinished = path.with_name(f".{path.name}.tmp")
+    unfinished.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    unfinished.replace(path)
 
 
 def _cell(model: str, protocol: str, seed: int, plan: Plan, files: Path) -> Cell:
     # Scores of prompts need no null, and the graphs of chance are not looked at.
     settings: dict[str, Any] = {"model": model, "nulls": (), "surrogates": 1, "seed": seed}
     if protocol == "asked":
-        settings |= {"prompts": str(files / f"asked-{seed}.jsonl"), "tokens": plan.tokens}
+        settings |= {"prompts": str(_file(files, "asked", seed, plan)), "tokens": plan.tokens}
     else:
         tokens = PACKED_TOKENS * plan.tokens
-        settings |= {"texts": str(files / f"packed-{seed}.jsonl"), "tokens": tokens}
+        settings |= {"texts": str(_file(files, "packed", seed, plan)), "tokens": tokens}
     if protocol == "fresh":
         settings |= {"random_init": True, "init_seed": seed}
     return Cell(

@@ -39,6 +39,15 @@ PERMUTATIONS: Final = 999
 DRAWS: Final = 1000
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _How:
+    """Seed and numbers of random draws."""
+
+    seed: int
+    permutations: int
+    draws: int
+
+
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
@@ -127,8 +136,15 @@ class Change:
         return "no number" if self.status else verdict(self.q, self.aic)
 
 
-def changes(rows: pd.DataFrame, *, seed: int = 0) -> tuple[Change, ...]:
+def changes(
+    rows: pd.DataFrame,
+    *,
+    seed: int = 0,
+    permutations: int = PERMUTATIONS,
+    draws: int = DRAWS,
+) -> tuple[Change, ...]:
     """Every score of every category, view and model of the rows of a study."""
+    how = _How(seed=seed, permutations=permutations, draws=draws)
     found: list[Change] = []
     for model in rows["model"].unique():
         for name, view in VIEWS.items():
@@ -143,7 +159,7 @@ def changes(rows: pd.DataFrame, *, seed: int = 0) -> tuple[Change, ...]:
                     rows.loc[rows["category"] == category, "difficulty"].unique(),
                     view,
                     {"model": str(model), "view": name, "category": str(category)},
-                    seed,
+                    how,
                 )
             ]
             found += _adjusted(of_view)
@@ -159,7 +175,7 @@ def _adjusted(found: Sequence[Change]) -> Iterator[Change]:
 
 
 def _of_category(
-    rows: pd.DataFrame, known: np.ndarray, view: View, about: dict[str, str], seed: int
+    rows: pd.DataFrame, known: np.ndarray, view: View, about: dict[str, str], how: _How
 ) -> Iterator[Change]:
     values = rows[list(SCORES)].to_numpy(dtype=float).T
     usable = np.isfinite(values).all(axis=0)
@@ -172,7 +188,7 @@ def _of_category(
     if view.without_length and not status:
         table = rows[list(COVARIATES)].to_numpy(dtype=float)
         status = collinear(table, level, batch)
-        covariates = _scaled(table, level)
+        covariates = _scaled(table, level, batch)
     common: dict[str, Any] = {**about, "prompts": level.size, "difficulty": difficulty}
     if status:
         yield from (Change(**common, score=score, status=status) for score in SCORES)
@@ -180,7 +196,7 @@ def _of_category(
     graded = Graded(
         values=values, level=level, seed=batch, difficulty=difficulty, covariates=covariates[None]
     )
-    yield from _measured(graded, common, seed)
+    yield from _measured(graded, common, how)
 
 
 def _too_few(level: np.ndarray, batch: np.ndarray, count: int) -> str:
@@ -210,28 +226,31 @@ def collinear(
     return f"not told apart from length: {told} lies between difficulties" if told else ""
 
 
-def _scaled(table: Float[np.ndarray, "prompt covariate"], level: np.ndarray) -> np.ndarray:
-    """Covariates that vary within difficulties, none of them twice, each of deviation 1."""
+def _scaled(
+    table: Float[np.ndarray, "prompt covariate"], level: np.ndarray, batch: np.ndarray
+) -> Float[np.ndarray, "prompt kept"]:
+    """Covariates that vary within difficulties and seeds, none of them twice, of deviation 1."""
+    belongs = [(level == one).astype(float) for one in np.unique(level)]
+    belongs += [(batch == one).astype(float) for one in np.unique(batch)]
     kept: list[np.ndarray] = []
-    belongs = (level[:, None] == np.unique(level)).astype(float)
     for column in table.T:
         centred = (column - column.mean()) / (column.std() or 1.0)
-        known = np.column_stack([belongs, *kept])
+        known = np.column_stack([*belongs, *kept])
         rest = centred - known @ np.linalg.lstsq(known, centred, rcond=None)[0]
         if rest.std() > 1e-3:
             kept.append(centred)
     return np.column_stack(kept) if kept else np.zeros((len(table), 0))
 
 
-def _measured(graded: Graded, common: dict[str, Any], seed: int) -> Iterator[Change]:
-    p = change_p(graded, PERMUTATIONS, np.random.default_rng((seed, 1)))
+def _measured(graded: Graded, common: dict[str, Any], how: _How) -> Iterator[Change]:
+    p = change_p(graded, how.permutations, np.random.default_rng((how.seed, 1)))
     aic = held_out_aic(graded)
     fitted = fit(without_seeds(graded))
     values = np.asarray(graded.values)
     for i, score in enumerate(SCORES):
         one = replace(graded, values=values[i : i + 1])
         # The same prompts are drawn for every score.
-        means = levels(one, DRAWS, np.random.default_rng((seed, 2)))
+        means = levels(one, how.draws, np.random.default_rng((how.seed, 2)))
         forms: dict[str, float] = dict(zip(FORMS, aic[i].tolist(), strict=True))
         abrupt = FORMS.index("step" if forms["step"] < forms["sigmoid"] else "sigmoid")
         deviation = np.sqrt(one_deviation(means))

@@ -23,7 +23,7 @@ from synatlas.study.study import STUDIES, Done, run_study
 #: Files of the study's folder.
 ROWS_FILE: Final = "prompts.parquet"
 VERDICTS_FILE: Final = "verdicts.parquet"
-PAGE_FILE: Final = "study.html"
+PAGE_FILE: Final = "report.html"
 
 
 @final
@@ -49,7 +49,7 @@ def difficulty(
     """Whether the profiles of models change with the difficulty of a task, and how.
 
     The folder holds the cells of the study, ``prompts.parquet`` with a row for every prompt,
-    ``verdicts.parquet`` with a row for every model, view, category and score, and ``study.html``.
+    ``verdicts.parquet`` with a row for every model, view, category and score, and ``report.html``.
 
     Parameters
     ----------

@@ -101,7 +101,7 @@ def fit(graded: Graded, variance: Float[np.ndarray, "sim level"] | None = None) 
         axis=2,
     )  # fmt: skip
     weighted = known * weight[..., None]
-    inverse = np.linalg.inv(weighted.swapaxes(1, 2) @ known)
+    inverse = np.linalg.pinv(weighted.swapaxes(1, 2) @ known, 1e-9, hermitian=True)
     on_y = np.einsum("snq,sn->sq", weighted, graded.values)
     on_levels = np.einsum("snq,nl->sql", weighted, belongs)
     # What constant and covariates leave of every level, and of the values there.
@@ -168,8 +168,9 @@ def within_variance(graded: Graded) -> Float[np.ndarray, "sim level"]:
     if graded.covariates.shape[2]:
         x = inner(graded.covariates.swapaxes(1, 2)).swapaxes(1, 2)
         square = x.swapaxes(1, 2) @ x
-        slope = np.linalg.solve(square, np.einsum("snp,sn->sp", x, rest)[..., None])
-        rest = rest - np.einsum("snp,sp->sn", x, slope[..., 0])
+        # Without some seed a covariate may not vary: its slope is then 0.
+        slope = np.einsum("spq,snq,sn->sp", np.linalg.pinv(square, 1e-9, hermitian=True), x, rest)
+        rest = rest - np.einsum("snp,sp->sn", x, slope)
     variance = (rest**2 @ belongs) / freedom
     mean = variance.mean(axis=1, keepdims=True)
     return np.maximum(variance, np.where(mean > 0, 1e-6 * mean, 1.0))
