@@ -101,7 +101,7 @@ def _headline(
     if changed:
         text += (
             f" Networks of fresh weights that read the same texts change too in {len(also)} of "
-            f"these {len(changed)}: there the change can be one of the tokens alone."
+            f"these {len(changed)}{': there tokens alone can do it' if also else ''}."
         )
     return f"{text} {_transition(sizes, lists['changes abruptly'])}"
 
