@@ -197,6 +197,7 @@ def _doubts(found: Sequence[Change], model: str, category: str) -> list[str]:
     main = find(found, model=model, view=CONTROLLED, category=category)
     fresh = find(found, model=model, view="fresh weights", category=category)
     above = find(found, model=model, view=CONTROLLED, category=category, score=ABOVE)
+    base = find(found, model=model, view=CONTROLLED, category=category, score=BASELINE)
     doubts = []
     if fresh.verdict in CHANGED:
         doubts.append(
@@ -207,6 +208,8 @@ def _doubts(found: Sequence[Change], model: str, category: str) -> list[str]:
             "Its autocorrelation baseline changes as much or more, so that it can be one of "
             "memory alone."
         )
+    elif base.verdict in CHANGED:
+        doubts.append("Its autocorrelation baseline changes too: memory alone can do some of it.")
     elif not above.rise.excludes_zero and above.verdict not in CHANGED:
         doubts.append("What it exceeds its autocorrelation baseline by is not shown to change.")
     return doubts

@@ -52,7 +52,15 @@ def reasoning_gym(task: str) -> Tasks:
             curricula.DefaultCurriculumContext(mode=mode),
         )
         dataset = factory.DATASETS[category][0](config)
-        return tuple(_gym_question(dataset, dataset[i]) for i in range(number))
+        try:
+            return tuple(_gym_question(dataset, dataset[i]) for i in range(number))
+        except (IndexError, ValueError) as error:
+            raise ConfigError(
+                given=f"level {level} of the reasoning-gym dataset {category}",
+                expected="questions of that level alone",
+                cause=str(error),
+                remedy="choose another dataset",
+            ) from error
 
     return Tasks(name=f"reasoning-gym:{task}", levels={task: tuple(range(1, count + 1))}, draw=draw)
 
