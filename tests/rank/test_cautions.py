@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from planted_atoms import make_atoms
 
+from planted_atoms import make_atoms
 from synatlas.rank.cautions import cautions
 from synatlas.rank.controls import null_tests
 

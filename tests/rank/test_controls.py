@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 import pytest
-from planted_atoms import make_atoms
 from scipy import stats
 
+from planted_atoms import make_atoms
 from synatlas.inference import P_STUDENT, adjusted_p, surrogate_test
 from synatlas.rank.controls import (
     CORE,

@@ -6,8 +6,8 @@ import math
 import numpy as np
 import pytest
 import xarray as xr
-from planted_atoms import arch, make_atoms
 
+from planted_atoms import arch, make_atoms
 from synatlas.errors import ConfigError
 from synatlas.rank.findings import JOINT_CAUTION, NOT_ABSENCE
 from synatlas.rank.profile import shape_of

@@ -6,8 +6,8 @@ import math
 import numpy as np
 import pytest
 import xarray as xr
-from planted_atoms import arch, make_atoms
 
+from planted_atoms import arch, make_atoms
 from synatlas.artifact import check, open_artifact, save
 from synatlas.errors import ArtifactError, ConfigError
 from synatlas.rank.atlas import ATLAS

@@ -7,8 +7,8 @@ import bct
 import numpy as np
 import pytest
 import xarray as xr
-from planted_atoms import make_atoms
 
+from planted_atoms import make_atoms
 from synatlas.errors import ConfigError
 from synatlas.rank.graph_nulls import GRAPH_NULLS, Pairs
 from synatlas.rank.score import difference_of_ranks

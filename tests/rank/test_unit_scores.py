@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 import pytest
-from planted_atoms import make_atoms
 
+from planted_atoms import make_atoms
 from synatlas.axes import ATOM_LABELS, ROLES
 from synatlas.decompose.series import phiid
 from synatlas.rank.unit_scores import (
