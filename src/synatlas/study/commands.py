@@ -47,7 +47,7 @@ def compare(
     units: str = "mixers",
     fresh: int = 2,
     prompts: str = "",
-    tokens: int = 100,
+    tokens: int = 48,
     out: Path | None = None,
     jobs: int = 1,
     device: str | None = None,
@@ -71,7 +71,7 @@ def compare(
     prompts
         A file of prompts; the built-in battery of 60 where not given.
     tokens
-        Generated tokens per prompt.
+        Generated tokens per prompt; longer replies of small models repeat themselves.
     out
         Folder of the study; studies/ and a name made from the models' where not given.
     jobs

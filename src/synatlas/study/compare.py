@@ -76,8 +76,8 @@ def compare_study(
     """Cells of a comparison.
 
     Every model generates replies of its own; every model but the first of its group also reads
-    those of the first; and its architecture with fresh weights, once for each seed, reads what it
-    read in its own replies.
+    those of the first; and its architecture with fresh weights, once for each seed, reads these
+    too.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ def compare_study(
             if not model.model.startswith("bundled:"):
                 fresh = replace(fresh, revision=model.revision)
             labels = {**own.labels, "role": FRESH, "init_seed": seed}
-            cells.append(_reading(f"{own.name}_fresh{seed}", fresh, labels, own))
+            cells.append(_reading(f"{own.name}_fresh{seed}", fresh, labels, source))
     return Study(
         name=slug("compare_" + "_".join(Path(m.model).name for m in models))[:80],
         question="Is the profile over depth the same in these models, and that of fresh weights?",

@@ -81,7 +81,7 @@ def compare_page(found: Sequence[View], table: pd.DataFrame, failed: Sequence[st
                     "How to read it: one panel for each model, the mean over the units of a layer "
                     "against depth; the band is the bootstrap interval over prompts. Dashed: the "
                     "same model reading the replies of the first model with its tokenizer. Dotted: "
-                    "its architecture with fresh weights, reading the model's own replies.",
+                    "its architecture with fresh weights, reading these too.",
                     "Periodic replies are left out. Ranks are divided by the number of units.",
                 ),
                 plots=tuple(_profiles(found, score) for score in scores),

@@ -6,7 +6,7 @@ from typing import Any, Final
 import pandas as pd
 
 from synatlas.report.verdict import Finding, number
-from synatlas.study.compare import FRESH, OWN
+from synatlas.study.compare import COMMON, FRESH, OWN
 from synatlas.study.contrast import View, models
 from synatlas.study.shapes import ABOVE_BASELINE
 
@@ -20,7 +20,7 @@ def findings(
     numbers: pd.DataFrame, fresh: pd.DataFrame, pairs: pd.DataFrame
 ) -> tuple[Finding, ...]:
     """The findings of a comparison: shape, controls, agreement."""
-    own: Any = numbers[numbers["role"] == OWN]
+    own = _on_common_tokens(numbers)
     return (
         _arch(own, LEAD, "Units of the middle third of depth rank above those of the ends"),
         _arch(
@@ -32,6 +32,13 @@ def findings(
         _beyond_memory(own),
         _agreement(pairs, LEAD),
     )
+
+
+def _on_common_tokens(numbers: pd.DataFrame) -> Any:
+    """Of each model the rows on common tokens, of those that read none the rows on their own."""
+    trained: Any = numbers[numbers["role"].isin((COMMON, OWN)) & (numbers["status"] == "complete")]
+    fed = set(trained.loc[trained["role"] == COMMON, "model"])
+    return trained[(trained["role"] == COMMON) | ~trained["model"].isin(fed)]
 
 
 def headline(found: Sequence[Finding]) -> str:
@@ -88,7 +95,8 @@ def _arch(own: pd.DataFrame, score: str, claim: str) -> Finding:
     )
     why = (
         "mean over the middle third minus the mean over the rest, profile scaled to 0..1; it holds "
-        "where the interval lies above 0. Replies of its own, periodic ones left out. "
+        "where the interval lies above 0. On the first model's replies, which for the first are "
+        "its own; periodic ones are left out. "
         f"{_UNCORRECTED}"
     )
     return _counted(claim, rows, rows["low"] > 0, rows["model"], why)

@@ -95,6 +95,11 @@ def one(found: Sequence[View], model: str, role: str, seed: int = -1) -> View | 
     return None
 
 
+def on_common_tokens(found: Sequence[View], model: str) -> View | None:
+    """The view of a model that reads the first model's replies, which for the first are its own."""
+    return one(found, model, COMMON) or one(found, model, OWN)
+
+
 def models(found: Sequence[View]) -> list[str]:
     """Names of the models, in their order."""
     return list(dict.fromkeys(v.model for v in found))
@@ -144,7 +149,7 @@ def against_fresh(found: Sequence[View], number: str = "mid_minus_ends") -> pd.D
     """
     rows = []
     for model in models(found):
-        own = one(found, model, OWN)
+        own = on_common_tokens(found, model)
         for seed in seeds(found):
             fresh = one(found, model, FRESH, seed)
             if own is not None and fresh is not None:
@@ -198,8 +203,7 @@ def pairs(found: Sequence[View], number: str = "mid_minus_ends") -> pd.DataFrame
 
 
 def _on_one_text(found: Sequence[View], a: str, b: str) -> tuple[View | None, View | None, bool]:
-    sides = [one(found, model, COMMON) or one(found, model, OWN) for model in (a, b)]
-    left, right = sides
+    left, right = on_common_tokens(found, a), on_common_tokens(found, b)
     if left is not None and right is not None and left.group == right.group:
         return left, right, True
     return one(found, a, OWN), one(found, b, OWN), False
