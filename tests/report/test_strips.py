@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import report_factory as artifacts
 import xarray as xr
-from parsed_page import parse
 from report_factory import World
 from test_page import HOSTILE, LEAN
 
+from parsed_page import parse
 from synatlas.decompose.local import local_phiid
 from synatlas.report import strips
 from synatlas.report.page import report
