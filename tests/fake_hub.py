@@ -9,7 +9,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from huggingface_hub import constants
+from huggingface_hub import constants, hf_api
 
 NAME = "org/tiny"
 
@@ -95,6 +95,8 @@ def served(hub: FakeHub, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     address = f"http://127.0.0.1:{server.server_port}"
     template = address + "/{repo_id}/resolve/{revision}/{filename}"
     monkeypatch.setattr(constants, "ENDPOINT", address)
+    # The one client behind the functions of the module took its address when it was made.
+    monkeypatch.setattr(hf_api.api, "endpoint", address)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)

@@ -154,7 +154,7 @@ def test_a_model_without_attention_has_no_heads(tiny_model: TinyModel) -> None:
     with pytest.raises(ConfigError) as caught:
         record(tiny_model("mamba2"), ["What?"], tokens=8)
     assert "units 'heads'" in caught.value.given
-    assert "recurrent, all, sublayers" in caught.value.expected
+    assert "recurrent, mixers, all, sublayers" in caught.value.expected
 
 
 def test_a_cached_step_that_is_another_computation_is_refused(

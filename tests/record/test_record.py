@@ -181,7 +181,7 @@ def test_begin_comes_after_the_checks_and_progress_counts(model: LanguageModel) 
     ("options", "told"),
     [
         ({"tokens": 7}, "at least 8"),
-        ({"units": "neurons"}, "one of heads, recurrent, experts, all, sublayers"),
+        ({"units": "neurons"}, "one of heads, recurrent, mixers, experts, all, sublayers"),
         ({"units": "experts"}, "in a loop of its own"),
         ({"policy": "sparse"}, "one of contribution, unweighted, dense"),
         ({"site": "residual"}, "one of z"),

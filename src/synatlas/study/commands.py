@@ -145,7 +145,7 @@ def emerge(
     seeds
         Fresh networks, and shuffled ones, that serve as controls.
     units
-        What is a node: heads, recurrent, experts, all or sublayers.
+        What is a node: heads, recurrent, mixers, experts, all or sublayers.
     prompts
         A file of prompts; the built-in battery of 60 where not given.
     prompt_style
