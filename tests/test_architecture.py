@@ -25,7 +25,8 @@ ALLOWED = {
     "record": {"models", "tasks"},
     "decompose": {"record"},
     "rank": {"record", "decompose"},
-    "report": {"record", "decompose", "rank"},
+    "intervene": {"models", "tasks", "record", "decompose", "rank"},
+    "report": {"record", "decompose", "rank", "intervene"},
     # A study is made of whole runs.
     "study": {"models", "tasks", "record", "decompose", "rank", "report", "run", "config"}
     | {"folder", "bars"},
