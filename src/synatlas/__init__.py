@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from synatlas.planning import detectable_excess as detectable_excess
     from synatlas.rank.rank import rank as rank
     from synatlas.rank.score import rank_units as rank_units
+    from synatlas.rank.select import select as select
     from synatlas.rank.topology import topology as topology
     from synatlas.record.record import record as record
     from synatlas.record.record import replay as replay
@@ -43,6 +44,7 @@ _PUBLIC = {
     "decompose": "synatlas.decompose.pipeline:decompose",
     "rank_units": "synatlas.rank.score:rank_units",
     "rank": "synatlas.rank.rank:rank",
+    "select": "synatlas.rank.select:select",
     "topology": "synatlas.rank.topology:topology",
     "report": "synatlas.report.page:report",
     "save": "synatlas.artifact:save",

@@ -19,6 +19,7 @@ SCHEMAS: Final[Mapping[str, str]] = {
     "recording": "synatlas.record.recording:RECORDING",
     "atoms": "synatlas.decompose.atoms:ATOMS",
     "atlas": "synatlas.rank.atlas:ATLAS",
+    "divergence": "synatlas.intervene.schema:DIVERGENCE",
 }
 
 

@@ -16,6 +16,7 @@ FILES: Final[Mapping[str, str]] = {
     "recording": "recording.nc",
     "atoms": "atoms.nc",
     "atlas": "atlas.nc",
+    "divergence": "divergence.nc",
     "report": "report.html",
 }
 

@@ -212,6 +212,8 @@ class _Journey:
             parent = self.artifacts[name].attrs["fingerprint"]
             if name == until:
                 break
+        if until == "report":
+            parent += self._divergence(parent)
         page = self._report(parent) if until == "report" else None
         return Run(
             folder=self.folder,
@@ -220,6 +222,18 @@ class _Journey:
             reused=tuple(self.reused),
             record=self.record,
         )
+
+    def _divergence(self, parent: str) -> str:
+        """Take along the folder's ablation, if it is of this atlas: its fingerprint."""
+        path = self.folder / FILES["divergence"]
+        known = self.record["stages"].get("divergence")
+        if not known or known["parent"] != parent or not path.exists():
+            return ""
+        dataset = artifact.open_artifact(path)
+        if dataset.attrs["fingerprint"] != known["fingerprint"]:
+            raise _swapped(path)
+        self.artifacts["divergence"] = dataset
+        return known["fingerprint"]
 
     def _stage(self, name: str, parent: str, make: Callable[[], xr.Dataset]) -> xr.Dataset:
         path = self.folder / FILES[name]

@@ -8,8 +8,8 @@ import pytest
 import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from report_factory import World, atlas, atoms
 
+from report_factory import World, atlas, atoms
 from synatlas.errors import ConfigError
 from synatlas.report import figures
 from synatlas.report.maps import HOVER, MATRIX_CELLS

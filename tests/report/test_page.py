@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import report_factory as artifacts
 from plotly.offline import get_plotlyjs
-from report_factory import VERDICT, WARNINGS, World
 
+import report_factory as artifacts
 from parsed_page import Element, figure, numbers, parse
+from report_factory import VERDICT, WARNINGS, World
 from synatlas.decompose.nulls import NULLS
 from synatlas.errors import ArtifactError, RunFolderError
 from synatlas.rank.findings import JOINT_CAUTION

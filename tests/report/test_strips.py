@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import report_factory as artifacts
 import xarray as xr
-from report_factory import World
 from test_page import HOSTILE, LEAN
 
+import report_factory as artifacts
 from parsed_page import parse
+from report_factory import World
 from synatlas.decompose.local import local_phiid
 from synatlas.report import strips
 from synatlas.report.page import report

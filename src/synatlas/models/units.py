@@ -1,6 +1,6 @@
 """Units of a model: where each one is read, and which slice of what is read is its own."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, chain
 from types import MappingProxyType
@@ -122,8 +122,8 @@ class UnitTable:
             There is no such name, or the model has no such units at that site.
         """
         check_names(units, site)
-        chosen = [s for s in self.sources if s.kind in UNITS[units] and site in s.sites]
-        if not chosen:
+        chosen = self.of_kinds(UNITS[units], site)
+        if not chosen.sources:
             kinds = {s.kind for s in self.sources if site in s.sites}
             has = [name for name, of in UNITS.items() if kinds.intersection(of)]
             raise ConfigError(
@@ -132,6 +132,11 @@ class UnitTable:
                 cause=_ABSENT.get(units, "it has none in any layer"),
                 remedy="choose among these, or another model",
             )
+        return chosen
+
+    def of_kinds(self, kinds: Collection[str], site: str = "z") -> "UnitTable":
+        """Units of these kinds, read at `site`; none where there are none."""
+        chosen = [s for s in self.sources if s.kind in kinds and site in s.sites]
         order = list(KINDS)
         chosen.sort(key=lambda s: (s.layer, order.index(s.kind), s.first))
         return replace(self, sources=tuple(chosen))

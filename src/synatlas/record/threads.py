@@ -14,6 +14,11 @@ from synatlas.models.load import LanguageModel
 ONE_THREAD_BELOW: Final = 30_000_000
 
 
+def is_small(model: LanguageModel) -> bool:
+    """Whether one thread is enough for a model."""
+    return sum(p.numel() for p in model.model.parameters()) < ONE_THREAD_BELOW
+
+
 @contextmanager
 def fitting_threads(model: LanguageModel) -> Iterator[None]:
     """Run a small model on one thread, and restore torch's number of threads after.
@@ -21,10 +26,23 @@ def fitting_threads(model: LanguageModel) -> Iterator[None]:
     A number that the user chose with ``OMP_NUM_THREADS`` is kept.
     """
     before = torch.get_num_threads()
-    small = sum(p.numel() for p in model.model.parameters()) < ONE_THREAD_BELOW
-    if small and "OMP_NUM_THREADS" not in os.environ:
+    if is_small(model) and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)
     try:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Processes that start inside compute on one thread: together they fill the cores."""
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["OMP_NUM_THREADS"]
+        else:
+            os.environ["OMP_NUM_THREADS"] = before
