@@ -97,15 +97,15 @@ def test_arrays_and_prompts_need_no_framework() -> None:
     assert done.stdout == "[]\n"
 
 
-def test_only_modules_that_read_a_running_model_register_hooks() -> None:
+def test_only_modules_that_read_or_edit_a_running_model_register_hooks() -> None:
     hooks = re.compile(r"register_\w*hook|ALL_ATTENTION_FUNCTIONS|AttentionInterface")
     found = {
         str(path.relative_to(SOURCE))
         for path in MODULES
         if hooks.search(path.read_text(encoding="utf-8"))
     }
-    reading = ("calls", "hooks", "readers", "taps", "trace")
-    assert found == {f"models/{name}.py" for name in reading}
+    running = ("calls", "editors", "expert_editors", "hooks", "readers", "taps", "trace")
+    assert found == {f"models/{name}.py" for name in running}
 
 
 def test_nothing_unpickles() -> None:
