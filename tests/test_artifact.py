@@ -65,6 +65,12 @@ def test_any_text_survives(tmp_path_factory: pytest.TempPathFactory, texts: list
     assert open_artifact(path)["text"].values.tolist() == texts
 
 
+def test_a_list_of_one_survives_as_an_attribute(tmp_path: Path) -> None:
+    dataset = recording()
+    dataset.attrs["tested"] = [8]
+    assert open_artifact(save(dataset, tmp_path / "one.nc")).attrs["tested"] == 8
+
+
 def test_saving_twice_through_a_file_changes_nothing(tmp_path: Path) -> None:
     save(recording(), tmp_path / "a.nc")
     save(open_artifact(tmp_path / "a.nc"), tmp_path / "b.nc")

@@ -20,6 +20,7 @@ SCHEMAS: Final[Mapping[str, str]] = {
     "atoms": "synatlas.decompose.atoms:ATOMS",
     "atlas": "synatlas.rank.atlas:ATLAS",
     "divergence": "synatlas.intervene.schema:DIVERGENCE",
+    "ablation_tests": "synatlas.intervene.tested:ABLATION_TESTS",
 }
 
 
@@ -259,4 +260,7 @@ def _plain(value: object) -> object:
     """Attribute as JSON text: a file gives back NumPy scalars where Python numbers were stored."""
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
+    if isinstance(value, list | tuple) and len(value) == 1:
+        # A file gives back the one value of a list of one.
+        (value,) = value
     return json.dumps(value, sort_keys=True)

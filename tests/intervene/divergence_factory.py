@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import xarray as xr
 
+from synatlas.artifact import finish
 from synatlas.axes import unit_label
+from synatlas.intervene.schema import DIVERGENCE
 
 Damage = Callable[[np.ndarray], float]
 
@@ -107,7 +109,7 @@ def _run(
                     correct[i, j, k] = ease > damage / total
     labels = [unit_label(a, b % world.heads) for b, a in enumerate(world.layer.tolist())]
     cell = ("order", "draw", "n_ablated")
-    return xr.Dataset(
+    made = xr.Dataset(
         {
             "kl": ((*cell, "prompt"), kl),
             "reverse_kl": ((*cell, "prompt"), 0.8 * kl),
@@ -116,7 +118,7 @@ def _run(
             "correct": ((*cell, "item"), correct),
             "clean_correct": ("item", np.ones(world.items, dtype="i1")),
             "noise_floor": ("prompt", np.full(category.size, 1e-7, dtype="f4")),
-            "single_kl": (("unit", "prompt"), (weight**world.power)[:, None] * scale.astype("f4")),
+            "single_kl": (("unit", "prompt"), np.outer(weight**world.power, scale).astype("f4")),
             "place": (("order", "draw", "unit"), place),
         },
         coords={
@@ -129,7 +131,7 @@ def _run(
             "layer": ("unit", world.layer),
             "index": ("unit", np.tile(np.arange(world.heads, dtype="i4"), world.layers)),
             "kind": ("unit", ["head"] * world.units),
-            "item": [f"q{i}" for i in range(world.items)],
+            "item": np.array([f"q{i}" for i in range(world.items)], dtype=str),
             "item_category": ("item", np.resize(np.array(world.categories), world.items)),
             "difficulty": ("item", np.zeros(world.items, dtype="i4")),
         },
@@ -145,6 +147,6 @@ def _run(
             "seed": world.seed,
             "settings": "{}",
             "questions": "made-up",
-            "fingerprint": "0" * 32,
         },
     )
+    return finish(made, DIVERGENCE, fingerprint="0" * 32)

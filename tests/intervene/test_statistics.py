@@ -1,6 +1,7 @@
 """Tests of an experiment on made-up models whose truth is known."""
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import xarray as xr
 from divergence_factory import World, by_value, divergence
 from scipy.stats import false_discovery_control
 
+from synatlas.artifact import open_artifact, save
 from synatlas.intervene.areas import trapezoid
 from synatlas.intervene.statistics import ablation_tests
 from synatlas.intervene.tested import LAYERS_DIFFER, TESTED, TOO_FEW_DRAWS, TOO_FEW_SETS
@@ -152,3 +154,8 @@ def test_an_experiment_without_questions_has_no_accuracy() -> None:
     assert ablation_tests(made, draws=9)["outcome"].values.tolist() == [
         "kl", "reverse_kl", "disagreement",
     ]  # fmt: skip
+
+
+def test_the_tests_are_an_artifact_that_is_saved(whole: Any, tmp_path: Path) -> None:
+    _, tests = whole
+    assert open_artifact(save(tests, tmp_path / "tests.nc")).identical(tests)

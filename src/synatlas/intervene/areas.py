@@ -5,7 +5,8 @@ from typing import Final
 import numpy as np
 from jaxtyping import Float
 
-from synatlas.intervene.measured import RANDOM, Measured
+from synatlas.intervene.measured import Measured
+from synatlas.intervene.orders import RANDOM
 from synatlas.intervene.resamples import Resamples
 from synatlas.intervene.tested import Sheet
 

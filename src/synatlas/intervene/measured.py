@@ -9,10 +9,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Bool, Float, Int
 
-#: Controls: orders of which there are many draws.
-RANDOM: Final = "random"
-DEPTH_MATCHED: Final = "random_depth_matched"
-CONTROLS: Final = (RANDOM, DEPTH_MATCHED)
+from synatlas.intervene.orders import CONTROLS
 
 
 @final

@@ -7,13 +7,15 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float, Int
 
-from synatlas.artifact import fingerprint_of, finish
+from synatlas.artifact import fingerprint_of, finish, require
 from synatlas.axes import BOUNDS
 from synatlas.inference import adjusted_p, rank_correlation
 from synatlas.intervene import areas, categories
 from synatlas.intervene.decline import FORMS, NO_DECLINE, decline, largest_rise
-from synatlas.intervene.measured import CONTROLS, DEPTH_MATCHED, Measured, measured
+from synatlas.intervene.measured import Measured, measured
+from synatlas.intervene.orders import CONTROLS, DEPTH_MATCHED
 from synatlas.intervene.resamples import Resamples
+from synatlas.intervene.schema import DIVERGENCE
 from synatlas.intervene.sets import (
     among_draws,
     distinct_sets,
@@ -82,13 +84,18 @@ def ablation_tests(
         (`oracle_share`), whether damage grows gradually or at once, what correlates with the order,
         and the leading order's excess over its draws by category.
 
+    Raises
+    ------
+    ArtifactError
+        It is no Divergence artifact.
+
     References
     ----------
     Phipson, Smyth (2010), https://doi.org/10.2202/1544-6115.1585; Benjamini, Hochberg (1995),
     https://doi.org/10.1111/j.2517-6161.1995.tb02031.x; the published curves that had no such test:
     arXiv 2601.06851, Fig 4.
     """
-    found = measured(divergence)
+    found = measured(require(divergence, DIVERGENCE))
     out = _blank(divergence, found)
     _distinct(out, divergence)
     for at, (name, one) in enumerate(found.items()):
@@ -120,7 +127,7 @@ def _finished(
     dataset = out.dataset()
     dataset.attrs = {name: divergence.attrs[name] for name in passed} | {
         "leading": str(divergence.attrs["matched_to"]),
-        "abstract": list(abstract),
+        "abstract": ", ".join(abstract),
         "seed": seed,
         "resamples": draws,
         "ci_prob": ci_prob,
