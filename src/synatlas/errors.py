@@ -52,7 +52,7 @@ class ModelError(InputError):
 
 
 class PromptFileError(InputError):
-    """A prompt file cannot be read as prompts."""
+    """A file of prompts or of questions cannot be read as such."""
 
 
 class ConfigError(InputError):

@@ -105,6 +105,7 @@ BAD_FILES: dict[str, tuple[str, bytes, str]] = {
     "json list": ("p.jsonl", b'[{"prompt": "a"}]\n', "line 1"),
     "json null": ("p.jsonl", b"null\n", "line 1"),
     "deep json": ("p.jsonl", b"[" * 100_000 + b"\n", "line 1"),
+    "json with an endless number": ("p.jsonl", b'{"prompt": ' + b"9" * 5000 + b"}\n", "line 1"),
     "parquet of text": ("p.parquet", b"prompt\nhello\n", "Parquet"),
     "csv number": ("p.csv", b"prompt\nhello\n123\n", "row 2"),
     "csv decimal": ("p.csv", b"prompt\n-1.5e3\n", "number"),
