@@ -11,6 +11,7 @@ from scipy.stats import permutation_test, ttest_ind
 from synatlas.intervene.categories import contrast
 from synatlas.intervene.sets import (
     among_draws,
+    called_from,
     distinct_sets,
     layer_counts,
     over_counts,
@@ -50,6 +51,15 @@ def test_effect_and_ratio_are_those_of_the_draws() -> None:
     assert found.ratio[0] == 2.0
     assert found.p_more[0] == 1 / 4
     assert found.quantile[0] == 1
+
+
+def test_a_set_is_called_just_above_the_ratio_that_is_given() -> None:
+    draws = np.random.default_rng(0).gamma(2, size=199)
+    bound = called_from(draws, 0.01) * draws.mean()
+    for factor, called in ((1.001, True), (0.999, False)):
+        p = among_draws(np.array([bound * factor]), draws[:, None]).p_more[0]
+        assert (p <= 0.01) == called
+    assert np.isnan(called_from(draws[:19], 0.01))
 
 
 def test_sets_that_keep_layers_are_counted_and_summed_as_enumeration_does() -> None:

@@ -59,6 +59,16 @@ def among_draws(
     )
 
 
+def called_from(draws: Float[np.ndarray, " draw"], level: float) -> float:
+    """Ratio to the mean draw above which a set has ``p_more <= level``.
+
+    NaN where so few draws give no such p, or the mean draw is not positive.
+    """
+    beaten = int(np.floor(level * (1 + draws.size) * (1 + 1e-12)))
+    mean = draws.mean()
+    return float(np.sort(draws)[-beaten] / mean) if beaten and mean > 0 else float("nan")
+
+
 def over_counts(
     observed: Float[np.ndarray, " count"], draws: Float[np.ndarray, "draw count"]
 ) -> AmongDraws:

@@ -18,6 +18,7 @@ from synatlas.intervene.resamples import Resamples
 from synatlas.intervene.schema import DIVERGENCE
 from synatlas.intervene.sets import (
     among_draws,
+    called_from,
     distinct_sets,
     layer_counts,
     over_counts,
@@ -26,14 +27,13 @@ from synatlas.intervene.sets import (
 from synatlas.intervene.tested import (
     ABLATION_TESTS,
     LAYERS_DIFFER,
+    LEVEL,
     TESTED,
     TOO_FEW_DRAWS,
     TOO_FEW_SETS,
     Sheet,
+    level_of,
 )
-
-#: Level of a test; one that cannot reach it is said to be not resolvable.
-LEVEL: Final = 0.05
 
 #: Categories of which the paper says that the core matters most for them.
 ABSTRACT: Final = ("abstract",)
@@ -170,6 +170,8 @@ def _damages(out: Sheet, at: int, one: Measured, resamples: Resamples) -> None:
                 means = draws.mean(axis=1)
                 out["control_damage"][at, j, k] = means.mean()
                 out["control_quantile"][at, j, k] = np.quantile(means, _QUANTILES)
+                level = level_of(out.labels["outcome"][at])
+                out["ratio_called_at"][at, j, k] = called_from(means, level)
 
 
 def _comparisons(out: Sheet, at: int, one: Measured, resamples: Resamples) -> None:

@@ -11,6 +11,14 @@ import xarray as xr
 from synatlas.artifact import Schema, Variable
 from synatlas.intervene.decline import DECLINES
 
+#: Level at which the leading order is called more damaging than random sets: one test, of an order
+#: that was named beforehand.
+CALLED: Final = 0.01
+
+#: Level for adjusted p, for accuracy (of which there are fewer draws) and for categories; a test
+#: that cannot reach it is said to be not resolvable.
+LEVEL: Final = 0.05
+
 #: Why a comparison with draws has a number or none.
 TESTED, TOO_FEW_DRAWS, TOO_FEW_SETS, LAYERS_DIFFER, NOT_RUN = range(5)
 STATUSES: Final = MappingProxyType(
@@ -24,6 +32,13 @@ STATUSES: Final = MappingProxyType(
 )
 
 _ORDER: Final = ("outcome", "order")
+
+
+def level_of(outcome: str) -> float:
+    """Level at which the leading order is called by an outcome."""
+    return LEVEL if outcome == "lost_accuracy" else CALLED
+
+
 _AMONG: Final = (*_ORDER, "control")
 
 
@@ -67,6 +82,10 @@ ABLATION_TESTS: Final = Schema(
         "effect_at": _number("effect at one number of units", *_AMONG, "tested"),
         "quantile_at": _number("share of draws that are less damaging", *_AMONG, "tested"),
         **_with_interval("ratio_at", "damage over that of the mean draw", *_AMONG, "tested"),
+        "ratio_called_at": _number(
+            "ratio to the mean draw above which a set of that size would be called",
+            "outcome", "control", "tested",
+        ),
         "distinct_sets": _number("sets that the control can draw", "order", "control", "tested"),
         **_with_interval("area", "area under damage over the share of units", *_ORDER),
         **_with_interval("area_ratio", "area over that of the mean draw", *_AMONG),
