@@ -8,7 +8,7 @@ from typing import Any, final
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import GenerationConfig
+from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
 from synatlas.models.batching import batching_of, groups
 from synatlas.models.layers import vocabulary_size
@@ -102,11 +102,13 @@ def continued(
     tokens: int,
     stop_at_eos: bool,
     tell: Callable[[Float[Tensor, " row"]], None] | None = None,
+    stop: StoppingCriteria | None = None,
 ) -> list[list[int]]:
     """As :func:`greedy`, for prompts that may share a batch.
 
     `tell`, if given, is called after every step with the log-probability of each row's token in
-    nats, under the unmodified model.
+    nats, under the unmodified model. `stop`, if given, says after every step which rows are done;
+    what comes behind that in a reply, where others go on, is without meaning.
     """
     ends = end_ids(model)
     suppressed = () if stop_at_eos else ends
@@ -135,6 +137,7 @@ def continued(
             attention_mask=fed.mask,
             generation_config=config,
             logits_processor=at_steps,
+            stopping_criteria=StoppingCriteriaList([] if stop is None else [stop]),
         )
     replies = output[:, fed.ids.shape[1] :].tolist()
     return [_until_end(reply, ends) if stop_at_eos else reply for reply in replies]
