@@ -15,7 +15,7 @@ from synatlas.cli import main
 from synatlas.config import MapConfig
 from synatlas.errors import ConfigError
 from synatlas.study import contrast
-from synatlas.study.cells import Cell
+from synatlas.study.cells import LIGHT, Cell
 from synatlas.study.compare import COMMON, FRESH, OWN, Entry, compare_study, entry, tokenizer_groups
 from synatlas.study.compare_page import compare_page
 from synatlas.study.compare_verdict import findings, headline
@@ -166,7 +166,7 @@ def test_two_models_from_the_command_line_to_the_page(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("synatlas.study.measures.ASKED", 1)
-    monkeypatch.setattr("synatlas.study.commands.SURROGATES", 3)
+    monkeypatch.setattr("synatlas.study.cells.LIGHT", {**LIGHT, "surrogates": 3})
     for name, seed in (("one", 0), ("two", 1)):
         folder = tmp_path / name
         tiny_network("llama", num_hidden_layers=4, seed=seed).save_pretrained(folder)

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import xarray as xr
 from scipy import stats
 
 from planted_atoms import make_atoms
@@ -29,14 +28,6 @@ from synatlas.study.emerge_verdict import judge
 from synatlas.study.shapes import difference
 
 ARCH = np.repeat(np.hanning(8), 4)
-ATLAS = xr.Dataset(
-    {
-        "null_effect": ("null", [0.0]),
-        "null_effect_interval": (("null", "ci_bound"), [[-1.0, 1.0]]),
-        "profile_excess": (("null", "layer"), np.zeros((1, 8))),
-    },
-    coords={"null": ["window_shift"]},
-)
 STEPS = (0, 1, 10, 100)
 
 
@@ -55,7 +46,7 @@ def planted(kind: str, step: int, height: float, *, seed: int, baseline: bool = 
     )
     labels = {"kind": kind, "step": step, "replies": OWN} | ({"seed": seed} if seed < 90 else {})
     skill = {"loss": 3.0 - height * 10, "accuracy": height * 10} if kind == "step" else {}
-    return state_of(atoms, ATLAS, labels, name=f"{kind}{step}-{seed}", draws=60, **skill)
+    return state_of(atoms, labels, name=f"{kind}{step}-{seed}", draws=60, **skill)
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +134,7 @@ def test_periodic_replies_are_left_out_and_counted(states: tuple[State, ...]) ->
         repetition = ("prompt", np.where(np.arange(16) < left, 0.1, 0.9))
         labels = {"kind": "step", "step": 5, "replies": OWN}
         made = atoms.assign_coords(repetition=repetition)
-        state = state_of(made, ATLAS, labels, name="x", draws=60)
+        state = state_of(made, labels, name="x", draws=60)
         assert state.periodic == 16 - left
         assert (APERIODIC in state.shapes) == defined
         found = rows(course([state, states[3]]), cell="x", counted=APERIODIC)

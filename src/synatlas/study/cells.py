@@ -13,6 +13,18 @@ from synatlas.errors import ConfigError
 #: Settings of a run that a study decides itself.
 NOT_FOR_CELLS: Final = ("out", "force")
 
+#: Settings of every run of a study of many runs where none are given: each is light, and enough
+#: for the shapes that are compared. Replies are short because those of small models repeat
+#: themselves once the question is answered.
+LIGHT: Final[Mapping[str, Any]] = {
+    "tokens": 48,
+    "nulls": ("window_shift", "same_step"),
+    "surrogates": 49,
+}
+
+#: Settings that belong to generating, and not to reading the replies of another run.
+_ASKING: Final = ("prompts", "prompt_style", "system", "stop_at_eos")
+
 #: What a label of a cell may be.
 Label = str | int | float | bool
 
@@ -43,6 +55,12 @@ class Cell:
         return replace(
             self.config, out=str(cell_folder(folder, self.name)), replies_of=source, force=force
         )
+
+
+def fed(config: MapConfig) -> MapConfig:
+    """The same settings for a run that reads replies: what was asked and generated elsewhere."""
+    defaults = MapConfig()
+    return replace(config, **{name: getattr(defaults, name) for name in _ASKING})
 
 
 def cell_folder(folder: Path, name: str) -> Path:

@@ -2,17 +2,13 @@
 
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from synatlas.bars import bars, tell
 from synatlas.errors import StudyError
 
 if TYPE_CHECKING:
     from synatlas.study.study import Done
-
-#: Nulls and surrogates of each run of a study: enough for the shapes that studies compare.
-NULLS: Final = ("window_shift", "same_step")
-SURROGATES: Final = 49
 
 
 def run_recipe(
@@ -86,18 +82,18 @@ def compare(
         Replace another study that is in the folder.
     """
     from synatlas.config import MapConfig
+    from synatlas.study.cells import LIGHT
     from synatlas.study.comparison import compare as compared
 
     started = monotonic()
-    base = MapConfig(
-        prompts=prompts,
-        tokens=tokens,
-        nulls=NULLS,
-        surrogates=SURROGATES,
-        device=device,
-        dtype=dtype,
-        trust_remote_code=trust_remote_code,
-    )
+    settings = {
+        "prompts": prompts,
+        "tokens": tokens,
+        "device": device,
+        "dtype": dtype,
+        "trust_remote_code": trust_remote_code,
+    }
+    base = MapConfig.from_settings({**LIGHT, **settings})
     with bars() as progress:
         found = compared(
             models, out, base=base, units=units, fresh=fresh, jobs=jobs, force=force,

@@ -8,7 +8,7 @@ from typing import Final, final
 from synatlas.config import MapConfig
 from synatlas.errors import ConfigError
 from synatlas.models.units import UNITS
-from synatlas.study.cells import Cell, checked, slug
+from synatlas.study.cells import Cell, checked, fed, slug
 from synatlas.study.recipe import Study
 
 #: Models where none are named: those of the package's own family that are at hand.
@@ -102,8 +102,7 @@ def compare_study(
     first: dict[int, Cell] = {}
     for model, group in zip(models, groups, strict=True):
         config = replace(base, model=model.model, revision=model.revision, units=model.units)
-        # What is fed was asked and generated elsewhere.
-        fed = replace(config, prompts="", prompt_style="auto", system="", stop_at_eos=False)
+        reading = fed(config)
         own = Cell(
             name=slug(model.name),
             config=config,
@@ -114,9 +113,9 @@ def compare_study(
         cells.append(own)
         if source is not own:
             labels = {**own.labels, "role": COMMON}
-            cells.append(_reading(f"{own.name}_common", fed, labels, source))
+            cells.append(_reading(f"{own.name}_common", reading, labels, source))
         for seed in range(seeds):
-            fresh = replace(fed, revision=None, random_init=True, init_seed=seed)
+            fresh = replace(reading, revision=None, random_init=True, init_seed=seed)
             if not model.model.startswith("bundled:"):
                 fresh = replace(fresh, revision=model.revision)
             labels = {**own.labels, "role": FRESH, "init_seed": seed}

@@ -8,14 +8,20 @@ from typing import Any, Final, final
 import numpy as np
 import pandas as pd
 import xarray as xr
-from jaxtyping import Float
 
 from synatlas.artifact import open_artifact
 from synatlas.errors import ConfigError
 from synatlas.folder import FILES
 from synatlas.inference import percentile_interval, rank_correlation
 from synatlas.study.compare import COMMON, FRESH, OWN
-from synatlas.study.shapes import ABOVE_BASELINE, NUMBERS, aperiodic, difference, shapes
+from synatlas.study.shapes import (
+    ABOVE_BASELINE,
+    NUMBERS,
+    aperiodic,
+    at_depths,
+    difference,
+    shapes,
+)
 from synatlas.study.travel import Travelled
 
 #: Scores that are compared; those that an atlas lacks are left out.
@@ -70,9 +76,7 @@ def _view(outcome: Travelled, seed: int) -> View:
     labels: Any = outcome.cell.labels
     found, reason = None, ""
     try:
-        found = shapes(atoms, prompts=kept, seed=seed)
-        names = [s for s in SCORES if s in found["score"]]
-        found = found.sel(score=names)
+        found = shapes(atoms, prompts=kept, scores=SCORES, seed=seed)
     except ConfigError as error:
         reason = error.cause or error.given
     return View(
@@ -224,13 +228,11 @@ def agreement(first: xr.Dataset, second: xr.Dataset, *, ci_prob: float = 0.95) -
         depths, or one has a constant profile.
     """
     coarse = min((first, second), key=lambda s: s.sizes["layer"])["depth"].to_numpy()
-    values = [
-        _at(s["depth"].to_numpy(), s["profile"].to_numpy()[None], coarse) for s in (first, second)
-    ]
-    draws = [
-        _at(s["depth"].to_numpy(), s["profile_draw"].transpose("draw", "layer").to_numpy(), coarse)
-        for s in (first, second)
-    ]
+    depths = [s["depth"].to_numpy() for s in (first, second)]
+    profiles = [s["profile"].to_numpy()[None] for s in (first, second)]
+    drawn = [s["profile_draw"].transpose("draw", "layer").to_numpy() for s in (first, second)]
+    values = [at_depths(d, p, coarse) for d, p in zip(depths, profiles, strict=True)]
+    draws = [at_depths(d, p, coarse) for d, p in zip(depths, drawn, strict=True)]
     low, high = np.nan, np.nan
     if coarse.size < LEAST_LAYERS:
         return {"agreement": np.nan, "agreement_low": low, "agreement_high": high}
@@ -238,17 +240,3 @@ def agreement(first: xr.Dataset, second: xr.Dataset, *, ci_prob: float = 0.95) -
         low, high = percentile_interval(rank_correlation(*draws), ci_prob).tolist()
     found = float(rank_correlation(*values)[0])
     return {"agreement": found, "agreement_low": low, "agreement_high": high}
-
-
-def _at(
-    depth: Float[np.ndarray, " layer"],
-    profiles: Float[np.ndarray, "draw layer"],
-    wanted: Float[np.ndarray, " place"],
-) -> Float[np.ndarray, "draw place"]:
-    """Profiles at the wanted depths, linear between layers that have a value."""
-    out = np.full((len(profiles), wanted.size), np.nan)
-    for row, profile in zip(out, profiles, strict=True):
-        known = np.isfinite(profile)
-        if known.sum() > 1:
-            row[:] = np.interp(wanted, depth[known], profile[known], left=np.nan, right=np.nan)
-    return out

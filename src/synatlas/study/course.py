@@ -20,10 +20,9 @@ from synatlas.inference import (
 )
 from synatlas.rank.cautions import FEW_PROMPTS
 from synatlas.rank.profile import layer_means
-from synatlas.rank.unit_scores import predictions, scores_of_units, scores_per_prompt
+from synatlas.rank.unit_scores import predictions, scores_of_units
 from synatlas.study.emerge import COMMON, CONTROLS, OWN
-from synatlas.study.measures import read_measures
-from synatlas.study.shapes import ABOVE_BASELINE, DRAWS, aperiodic, shapes
+from synatlas.study.shapes import ABOVE_BASELINE, DRAWS, aperiodic, prompt_scores, shapes
 from synatlas.study.travel import Travelled
 
 #: Scores that are followed, the published one first.
@@ -61,7 +60,6 @@ class State:
     aperiodic : prompts whose reply is not periodic.
     shapes : ``all`` and ``aperiodic`` -> :func:`synatlas.study.shapes.shapes`; the second is absent
         where fewer than ten replies are not periodic.
-    nulls : excess of synergy over each null: ``effect``, ``interval``, ``profile``.
     loss, accuracy : of its network; NaN where they were not measured.
     mean_logprob : of the tokens it read, in nats.
     """
@@ -76,7 +74,6 @@ class State:
     predicted: Mapping[str, Float[np.ndarray, "prompt unit"]]
     aperiodic: Bool[np.ndarray, " prompt"]
     shapes: Mapping[str, xr.Dataset]
-    nulls: xr.Dataset
     loss: float
     accuracy: float
     mean_logprob: float
@@ -120,24 +117,20 @@ _UNLIKE: Final = Likeness(*[math.nan] * 6)
 
 def read_state(cell: Travelled, *, draws: int = DRAWS) -> State:
     """What the course needs of a complete cell."""
-    recording = open_artifact(cell.folder / FILES["recording"])
-    labels = cell.cell.labels
-    measures = read_measures(cell.folder) if cell.cell.measured else None
+    labels, known = cell.cell.labels, cell.rows[0]
     return state_of(
         open_artifact(cell.folder / FILES["atoms"]),
-        open_artifact(cell.folder / FILES["atlas"]),
         {name: labels[name] for name in ("kind", "step", "seed", "replies") if name in labels},
         name=cell.cell.name,
-        loss=math.nan if measures is None else float(measures["loss"]),
-        accuracy=math.nan if measures is None else float(measures["accuracy"]),
-        mean_logprob=float(recording["logprob"].mean()),
+        loss=known.get("loss", math.nan),
+        accuracy=known.get("accuracy", math.nan),
+        mean_logprob=known["mean_logprob"],
         draws=draws,
     )
 
 
 def state_of(
     atoms: xr.Dataset,
-    atlas: xr.Dataset,
     labels: Mapping[str, Any],
     *,
     name: str,
@@ -146,15 +139,13 @@ def state_of(
     mean_logprob: float = math.nan,
     draws: int = DRAWS,
 ) -> State:
-    """The state of an atlas and the atoms it was made of; `labels` as those of its cell."""
+    """The state of a network from its atoms; `labels` as those of its cell."""
     kept = aperiodic(atoms)
-    made = {ALL: shapes(atoms, draws=draws, seed=SEED)}
+    made = {ALL: shapes(atoms, scores=FOLLOWED, draws=draws, seed=SEED)}
     if kept.all():
         made[APERIODIC] = made[ALL]
     elif kept.sum() >= FEW_PROMPTS:
-        made[APERIODIC] = shapes(atoms, prompts=kept, draws=draws, seed=SEED)
-    per_prompt = scores_per_prompt(atoms)
-    per_prompt[ABOVE_BASELINE] = per_prompt["synergy"] - per_prompt["autocorrelation_baseline"]
+        made[APERIODIC] = shapes(atoms, prompts=kept, scores=FOLLOWED, draws=draws, seed=SEED)
     return State(
         name=name,
         kind=str(labels["kind"]),
@@ -162,24 +153,14 @@ def state_of(
         seed=int(labels.get("seed", -1)),
         replies=str(labels["replies"]),
         layer=atoms["layer"].to_numpy().astype(np.int64),
-        per_prompt=per_prompt,
+        per_prompt=prompt_scores(atoms),
         predicted=predictions(atoms),
         aperiodic=kept,
         shapes=made,
-        nulls=_nulls(atlas),
         loss=loss,
         accuracy=accuracy,
         mean_logprob=mean_logprob,
     )
-
-
-def _nulls(atlas: xr.Dataset) -> xr.Dataset:
-    names = {
-        "null_effect": "effect",
-        "null_effect_interval": "interval",
-        "profile_excess": "profile",
-    }
-    return atlas[list(names)].rename(names).load()
 
 
 def likeness(

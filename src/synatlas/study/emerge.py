@@ -1,7 +1,7 @@
 """When in training the profile takes its final shape: the cells of that study, run and judged."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -9,23 +9,12 @@ from synatlas.config import MapConfig
 from synatlas.errors import ConfigError
 from synatlas.models.revisions import Revision, Training, revisions, spaced
 from synatlas.progress import Progress, silent
-from synatlas.study.cells import Cell, checked, slug
+from synatlas.study.cells import LIGHT, Cell, checked, fed, slug
 from synatlas.study.recipe import Study
 from synatlas.study.study import STUDIES, Done, run_study
 
 #: Model whose training is looked at where none is named.
 MODEL: Final = "bundled:dense"
-
-#: Settings of every run where none are given: many runs, so that each is light. Replies are short
-#: because those of small models repeat themselves once the question is answered.
-LIGHT: Final[Mapping[str, Any]] = {
-    "tokens": 48,
-    "nulls": ("window_shift", "same_step"),
-    "surrogates": 49,
-}
-
-#: Settings that belong to generating, and not to reading the replies of another run.
-_ASKING: Final = ("prompts", "prompt_style", "system", "stop_at_eos")
 
 #: Controls: kind -> the setting that makes it.
 CONTROLS: Final[Mapping[str, str]] = {"random_init": "random_init", "shuffled": "shuffled"}
@@ -85,7 +74,7 @@ def emergence(
     points : revisions that are mapped, log-spaced in step, the first and the last among them.
     pattern : regular expression of the names of revisions, see there.
     seeds : networks with fresh weights, and with shuffled ones, that serve as controls.
-    settings : of every run, beside :data:`LIGHT`.
+    settings : of every run, beside :data:`synatlas.study.cells.LIGHT`.
 
     Raises
     ------
@@ -138,9 +127,7 @@ def _cells(
     found = [first]
     for kind, setting in CONTROLS.items():
         for seed in range(seeds):
-            changed = MapConfig.from_settings(
-                base.identity(), **{setting: True, "init_seed": seed}, **_unsaved(base)
-            )
+            changed = replace(base, **{setting: True}, init_seed=seed)
             name = f"{kind.replace('_', '-')}-{seed}"
             found += _both(name, training, last, changed, first.name, kind=kind, seed=seed)
     for revision in chosen[:-1]:
@@ -169,27 +156,18 @@ def _cell(
     reads: str = "",
     measured: bool = False,
 ) -> Cell:
-    changes: dict[str, Any] = {**_unsaved(base), **training.settings(revision)}
-    if reads:
-        fresh = MapConfig()
-        changes |= {name: getattr(fresh, name) for name in _ASKING}
+    config: MapConfig = replace(fed(base) if reads else base, **training.settings(revision))
     labels: dict[str, str | int] = {"kind": kind, "step": revision.step}
     labels |= {"replies": COMMON if reads else OWN}
     if seed >= 0:
         labels["seed"] = seed
     return Cell(
         name=name,
-        config=MapConfig.from_settings({**base.identity(), **changes}),
+        config=config,
         labels=labels,
         reads=reads,
         measured=measured,
     )
-
-
-def _unsaved(base: MapConfig) -> dict[str, Any]:
-    """Settings of how a run is carried out, which `identity` leaves out."""
-    names = ("device", "batch_size", "threads", "allow_pickle")
-    return {name: getattr(base, name) for name in names}
 
 
 def run_emergence(

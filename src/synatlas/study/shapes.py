@@ -1,5 +1,6 @@
 """Profiles and their shapes over chosen prompts, with the draws that their intervals come from."""
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -34,16 +35,19 @@ def shapes(
     atoms: xr.Dataset,
     *,
     prompts: Bool[np.ndarray, " prompt"] | None = None,
+    scores: Sequence[str] | None = None,
     draws: int = DRAWS,
     seed: int = 0,
     ci_prob: float = 0.95,
 ) -> xr.Dataset:
-    """Profiles of every score over chosen prompts, and the numbers that describe their shape.
+    """Profiles of scores over chosen prompts, and the numbers that describe their shape.
 
     Parameters
     ----------
     atoms : an Atoms artifact.
     prompts : which of its prompts count; all where None.
+    scores : which are described, in this order, as far as they are defined; all where None. The
+        draws are the same whatever is chosen.
     draws : bootstrap draws.
     seed : of the draws; prompts are drawn alike for equal seeds and numbers of prompts, so that
         the draws of models asked the same prompts are paired.
@@ -83,15 +87,25 @@ def shapes(
     count = int(chosen.sum())
     rng = np.random.default_rng(seed)
     drawn = resampling_weights(count, draws if count > 1 else 0, rng)
-    scores = _scores(atoms, chosen, np.concatenate([np.full((1, count), 1 / count), drawn]))
+    found = _scores(atoms, chosen, np.concatenate([np.full((1, count), 1 / count), drawn]))
+    names = [name for name in (found if scores is None else scores) if name in found]
     layer = atoms["layer"].to_numpy().astype(np.int64)
     layers = np.unique(layer)
     last = max(int(atoms.attrs["n_layers"]) - 1, 1)
     units = unit_counts(layer, layers, len(drawn), rng)
-    parts = [_described(values, layer, layers, units, last, ci_prob) for values in scores.values()]
-    names = xr.DataArray(list(scores), dims="score", name="score")
-    found = xr.concat(parts, dim=names)
-    found.attrs = {"prompts": count, "units": atoms.sizes["unit"], "seed": seed, "draws": draws}
+    parts = [_described(found[name], layer, layers, units, last, ci_prob) for name in names]
+    made = xr.concat(parts, dim=xr.DataArray(names, dims="score", name="score"))
+    made.attrs = {"prompts": count, "units": atoms.sizes["unit"], "seed": seed, "draws": draws}
+    return made
+
+
+def prompt_scores(atoms: xr.Dataset) -> dict[str, Float[np.ndarray, "prompt unit"]]:
+    """Scores per prompt as :func:`synatlas.rank.unit_scores.scores_per_prompt`, in nats.
+
+    Beside them ``synergy_above_baseline``.
+    """
+    found = scores_per_prompt(atoms)
+    found[ABOVE_BASELINE] = found["synergy"] - found["autocorrelation_baseline"]
     return found
 
 
@@ -99,9 +113,7 @@ def _scores(
     atoms: xr.Dataset, chosen: Bool[np.ndarray, " prompt"], weights: Float[np.ndarray, "draw kept"]
 ) -> dict[str, Float[np.ndarray, "draw unit"]]:
     """Scores of units: the first row over the chosen prompts, the others over draws of them."""
-    per_prompt = scores_per_prompt(atoms)
-    per_prompt[ABOVE_BASELINE] = per_prompt["synergy"] - per_prompt["autocorrelation_baseline"]
-    found = scores_of_units({k: v[chosen] for k, v in per_prompt.items()}, weights)
+    found = scores_of_units({k: v[chosen] for k, v in prompt_scores(atoms).items()}, weights)
     found |= {name: found[name] / atoms.sizes["unit"] for name in RANKS}
     if chosen.all():
         found |= {k: weighted_mean(weights, v) for k, v in predictions(atoms).items()}
@@ -235,3 +247,20 @@ def difference(
         },
         coords={"score": a["score"], "ci_bound": a["ci_bound"]},
     )
+
+
+def at_depths(
+    depth: Float[np.ndarray, " layer"],
+    profiles: Float[np.ndarray, "draw layer"],
+    wanted: Float[np.ndarray, " place"],
+) -> Float[np.ndarray, "draw place"]:
+    """Profiles at the wanted depths, linear between layers that have a value.
+
+    NaN outside of these, and where fewer than two layers have one.
+    """
+    out = np.full((len(profiles), wanted.size), np.nan)
+    for row, profile in zip(out, profiles, strict=True):
+        known = np.isfinite(profile)
+        if known.sum() > 1:
+            row[:] = np.interp(wanted, depth[known], profile[known], left=np.nan, right=np.nan)
+    return out

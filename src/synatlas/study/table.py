@@ -14,6 +14,7 @@ from synatlas.rank.cautions import PERIODIC
 from synatlas.run import Run
 from synatlas.study.cells import Cell
 from synatlas.study.measures import read_measures
+from synatlas.study.shapes import RANKS, at_depths
 from synatlas.study.travel import Row, Travelled
 
 #: Numbers of a profile's shape, each with an interval in the atlas.
@@ -114,7 +115,7 @@ def profiles(outcomes: Sequence[Travelled], score: str) -> xr.DataArray:
     atlases = [open_artifact(o.folder / FILES["atlas"]) for o in done]
     finest = max((a.sizes["layer"] for a in atlases), default=2)
     depth = np.linspace(0.0, 1.0, max(finest, 2))
-    rows = [_on_grid(a, score, depth) for a in atlases]
+    rows = [_profile_at(a, score, depth) for a in atlases]
     return xr.DataArray(
         np.array(rows).reshape(len(done), depth.size),
         dims=("cell", "depth"),
@@ -123,15 +124,11 @@ def profiles(outcomes: Sequence[Travelled], score: str) -> xr.DataArray:
     )
 
 
-def _on_grid(atlas: xr.Dataset, score: str, depth: np.ndarray) -> np.ndarray:
+def _profile_at(atlas: xr.Dataset, score: str, depth: np.ndarray) -> np.ndarray:
     values = atlas["profile"].sel(score=score).to_numpy()
-    known = np.isfinite(values)
-    if known.sum() < 2:
-        return np.full(depth.size, np.nan)
-    if "rank" in score:
+    if score in RANKS:
         values = values / atlas.sizes["unit"]
-    own = atlas["depth"].to_numpy()[known]
-    return np.interp(depth, own, values[known], left=np.nan, right=np.nan)
+    return at_depths(atlas["depth"].to_numpy(), values[None], depth)[0]
 
 
 def write_table(table: pd.DataFrame, folder: Path, name: str = "table") -> Path:

@@ -121,7 +121,7 @@ def _advance(cell: Cell, how: _How, progress: Progress, *, force: bool) -> tuple
 
         measured(cell.config, run.folder, run.recording.attrs["model_revision"])
     # Here, while the artifacts are in memory: reading an atlas back takes a second.
-    return rows_of(cell, run) if "atlas" in run.artifacts else ()
+    return rows_of(cell, run)
 
 
 def _ready(cell: Cell, outcomes: dict[str, Travelled]) -> bool:
