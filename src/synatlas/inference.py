@@ -198,13 +198,16 @@ def _correlation_of_ranks(
 ) -> Float[np.ndarray, " row"]:
     if a.shape[1] < 3:
         return np.full(a.shape[0], np.nan)
-    x = stats.rankdata(a, axis=1)
-    y = stats.rankdata(b, axis=1)
-    x -= x.mean(axis=1, keepdims=True)
-    y -= y.mean(axis=1, keepdims=True)
+    return correlation(stats.rankdata(a, axis=1), stats.rankdata(b, axis=1))
+
+
+def correlation(
+    a: Float[np.ndarray, "row unit"], b: Float[np.ndarray, "row unit"]
+) -> Float[np.ndarray, " row"]:
+    """Pearson correlation along the last axis of defined entries; NaN where a side is constant."""
+    x, y = (values - values.mean(axis=1, keepdims=True) for values in (a, b))
     norm = np.sqrt((x**2).sum(axis=1) * (y**2).sum(axis=1))
-    product = (x * y).sum(axis=1)
-    return np.divide(product, norm, out=np.full(a.shape[0], np.nan), where=norm > 0)
+    return np.divide((x * y).sum(axis=1), norm, out=np.full(norm.shape, np.nan), where=norm > 0)
 
 
 def partial_rank_correlation(

@@ -180,6 +180,18 @@ def add_band(
         )
 
 
+def error_bars(
+    above: Sequence[float] | np.ndarray,
+    below: Sequence[float] | np.ndarray,
+    *,
+    thickness: int | float = 1.2,
+    width: int = 3,
+) -> dict[str, Any]:
+    """Bars from each point `above` it and `below` it, as plotly takes them for ``error_x/y``."""
+    bars = {"type": "data", "symmetric": False, "array": above, "arrayminus": below}
+    return {**bars, "thickness": thickness, "width": width}
+
+
 def add_line(
     figure: go.Figure,
     x: np.ndarray,

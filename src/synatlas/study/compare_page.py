@@ -17,6 +17,7 @@ from synatlas.report.style import (
     add_band,
     add_line,
     canvas,
+    error_bars,
     spoken,
 )
 from synatlas.report.verdict import number
@@ -171,7 +172,6 @@ def _forest(numbers: pd.DataFrame, score: str) -> Plot:
         value, low, high = (
             part[f"mid_minus_ends{end}"].to_numpy() for end in ("", "_low", "_high")
         )
-        shown: dict[str, Any] = {"array": high - value, "arrayminus": value - low}
         figure.add_scatter(
             x=value,
             y=[names.index(m) + offset for m in part["model"]],
@@ -182,7 +182,7 @@ def _forest(numbers: pd.DataFrame, score: str) -> Plot:
                 "size": 8,
                 "symbol": ("circle", "diamond", "x")[(OWN, COMMON, FRESH).index(role)],
             },
-            error_x={**shown, "thickness": 1.2, "width": 3},
+            error_x=error_bars(high - value, value - low),
             hovertemplate="%{x:.3g}<extra>" + role + "</extra>",
         )
     figure.add_vline(x=0, line={"color": MUTED, "width": 1, "dash": "dot"})
@@ -198,7 +198,7 @@ def _agreements(pairs: pd.DataFrame, score: str) -> Plot:
     rows: Any = pairs[pairs["score"] == score]
     names = list(dict.fromkeys([*pairs["first"], *pairs["second"]]))
     grid = np.full((len(names), len(names)), np.nan)
-    for row in records(rows):
+    for row in rows.to_dict("records"):
         i, j = names.index(row["first"]), names.index(row["second"])
         grid[i, j] = grid[j, i] = row["agreement"]
     shown = [plot_text(name) for name in names]
@@ -212,11 +212,6 @@ def _agreements(pairs: pd.DataFrame, score: str) -> Plot:
     figure.update_yaxes(autorange="reversed")
     caption = "Blank where two profiles share too few depths, or one is constant."
     return figure_plot(f"pairs-{score}", spoken(score), figure, caption)
-
-
-def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows of a table by the names of its columns."""
-    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
 def _bounded(row: Any, name: str, low: str = "", high: str = "") -> str:
@@ -238,7 +233,7 @@ def _shape_table(numbers: pd.DataFrame) -> Table:
             _bounded(row, "effect_size"),
             _bounded(row, "curvature"),
         )
-        for row in records(numbers)
+        for row in numbers.to_dict("records")
         if isinstance(row.get("score"), str)
     )
     return Table(
@@ -264,7 +259,7 @@ def _fresh_table(fresh: pd.DataFrame) -> Table:
                 _bounded(row, "difference", "low", "high"),
                 number(float(row["effect"])),
             )
-            for row in records(fresh)
+            for row in fresh.to_dict("records")
         ),
         text_columns=2,
     )
@@ -286,7 +281,7 @@ def _pair_table(pairs: pd.DataFrame) -> Table:
                 number(float(row["effect"])),
                 _bounded(row, "agreement"),
             )
-            for row in records(pairs)
+            for row in pairs.to_dict("records")
         ),
         text_columns=4,
     )  # fmt: skip
@@ -303,7 +298,7 @@ def _model_table(table: pd.DataFrame) -> Table:
             *(_count(row.get(name)) for name in ("units", "layers", "periodic_replies")),
             *(_share(row.get(name)) for name in ("loss", "accuracy", *shares)),
         )
-        for row in records(cells)
+        for row in cells.to_dict("records")
     )
     heads = [name.removeprefix("accuracy_").replace("_", " ") for name in shares]
     return Table(

@@ -85,14 +85,14 @@ def _counted(claim: str, rows: Any, above: Any, names: Any, why: str) -> Finding
     return Finding(claim=claim, holds=told, tone=tone, numbers=values, why=why)
 
 
+def _valued(table: pd.DataFrame, score: str, column: str) -> Any:
+    """Rows of a score, `column` and its bounds as ``value``, ``low`` and ``high``."""
+    names = {column: "value", f"{column}_low": "low", f"{column}_high": "high"}
+    return table.loc[table["score"] == score].rename(columns=names)
+
+
 def _arch(own: pd.DataFrame, score: str, claim: str) -> Finding:
-    rows: Any = own.loc[own["score"] == score].rename(
-        columns={
-            "mid_minus_ends": "value",
-            "mid_minus_ends_low": "low",
-            "mid_minus_ends_high": "high",
-        }
-    )
+    rows = _valued(own, score, "mid_minus_ends")
     why = (
         "mean over the middle third minus the mean over the rest, profile scaled to 0..1; it holds "
         "where the interval lies above 0. On the first model's replies, which for the first are "
@@ -118,13 +118,7 @@ def _beyond_fresh(fresh: pd.DataFrame, score: str) -> Finding:
 
 
 def _beyond_memory(own: pd.DataFrame) -> Finding:
-    rows: Any = own.loc[own["score"] == ABOVE_BASELINE].rename(
-        columns={
-            "mid_minus_ends_raw": "value",
-            "mid_minus_ends_raw_low": "low",
-            "mid_minus_ends_raw_high": "high",
-        }
-    )
+    rows = _valued(own, ABOVE_BASELINE, "mid_minus_ends_raw")
     why = (
         "synergy less what independent series as self-predictable would have, middle minus ends, "
         "in nat; it holds where the interval lies above 0. Under MMI coupling can lower synergy, "
@@ -135,10 +129,8 @@ def _beyond_memory(own: pd.DataFrame) -> Finding:
 
 
 def _agreement(pairs: pd.DataFrame, score: str) -> Finding:
-    wanted = ["first", "second", "agreement", "agreement_low", "agreement_high"]
-    rows: Any = pairs.loc[pairs["score"] == score, wanted].rename(
-        columns={"agreement": "value", "agreement_low": "low", "agreement_high": "high"}
-    )
+    # The pairs' own `low` and `high` are those of their difference.
+    rows = _valued(pairs.drop(columns=["low", "high"]), score, "agreement")
     why = (
         "Spearman's correlation of the two profiles over common depths; it holds where the "
         "interval lies above 0. Layers are few and neighbours alike, so chance gives large values "

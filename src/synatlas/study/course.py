@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from synatlas.artifact import open_artifact
 from synatlas.folder import FILES
 from synatlas.inference import (
+    correlation,
     percentile_interval,
     rank_correlation,
     resampling_weights,
@@ -201,9 +202,7 @@ def pearson(
     both = np.isfinite(a).all(axis=0) & np.isfinite(b).all(axis=0)
     if both.sum() < 3:
         return np.full(a.shape[0], np.nan)
-    x, y = (v[:, both] - v[:, both].mean(axis=1, keepdims=True) for v in (a, b))
-    norm = np.sqrt((x**2).sum(axis=1) * (y**2).sum(axis=1))
-    return np.divide((x * y).sum(axis=1), norm, out=np.full(norm.shape, np.nan), where=norm > 0)
+    return correlation(a[:, both], b[:, both])
 
 
 def _centred(r: Float[np.ndarray, " draw"]) -> tuple[float, float, float]:

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple, final
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
+from scipy import stats
 
 from synatlas.inference import adjusted_p, percentile_interval
 from synatlas.study.change import (
@@ -318,14 +319,13 @@ class Sides:
     @property
     def accuracy_interval(self) -> Float[np.ndarray, "level 2"]:
         """Wilson's 95 % interval of it."""
-        n, z = np.maximum(self.count_right + self.count_wrong, 1), 1.959964
-        middle = (self.accuracy + z**2 / (2 * n)) / (1 + z**2 / n)
-        half = (
-            z
-            / (1 + z**2 / n)
-            * np.sqrt(self.accuracy * (1 - self.accuracy) / n + z**2 / (4 * n**2))
+        asked = np.maximum(self.count_right + self.count_wrong, 1)
+        return np.array(
+            [
+                stats.binomtest(int(k), int(n)).proportion_ci(method="wilson")
+                for k, n in zip(self.count_right, asked, strict=True)
+            ]
         )
-        return np.stack([middle - half, middle + half], axis=1)
 
 
 def sides(rows: pd.DataFrame, *, seed: int = 0, draws: int = DRAWS) -> tuple[Sides, ...]:

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from synatlas.report.inert import plot_text
-from synatlas.report.style import PALETTE, TEMPLATE, faded
+from synatlas.report.style import PALETTE, TEMPLATE, error_bars, faded
 from synatlas.report.verdict import number
 from synatlas.study.difficulty import ABOVE, BASELINE, DIFFERENCE
 from synatlas.study.difficulty_changes import SCORES, VIEWS, Change, Sides, find
@@ -110,14 +110,7 @@ def _points(
     figure.add_scatter(
         x=change.difficulty + shift,
         y=values,
-        error_y={
-            "type": "data",
-            "symmetric": False,
-            "array": interval[:, 1] - values,
-            "arrayminus": values - interval[:, 0],
-            "thickness": 1.2,
-            "width": 2,
-        },
+        error_y=error_bars(interval[:, 1] - values, values - interval[:, 0], width=2),
         mode="markers",
         marker={"color": colour, "size": 7, "symbol": symbol},
         name=name,

@@ -10,7 +10,16 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from synatlas.report.style import DASHES, DEPTH_TITLE, MUTED, PALETTE, TEMPLATE, add_band, spoken
+from synatlas.report.style import (
+    DASHES,
+    DEPTH_TITLE,
+    MUTED,
+    PALETTE,
+    TEMPLATE,
+    add_band,
+    error_bars,
+    spoken,
+)
 from synatlas.study.course import ALL, State
 from synatlas.study.emerge import COMMON, CONTROLS, OWN, Emergence
 from synatlas.study.emerge_verdict import (
@@ -22,6 +31,7 @@ from synatlas.study.emerge_verdict import (
     Judgement,
     along,
     counted_prompts,
+    select,
 )
 from synatlas.study.page import Page, Section, Table, figure_plot, write_page
 
@@ -220,14 +230,11 @@ def _points(
     figure.add_scatter(
         x=positions([r["step"] for r in rows]) if rows else [],
         y=[r[number] for r in rows],
-        error_y={
-            "type": "data",
-            "symmetric": False,
-            "array": [r[f"{number}_high"] - r[number] for r in rows],
-            "arrayminus": [r[number] - r[f"{number}_low"] for r in rows],
-            "thickness": 1,
-            "width": 3,
-        },
+        error_y=error_bars(
+            [r[f"{number}_high"] - r[number] for r in rows],
+            [r[number] - r[f"{number}_low"] for r in rows],
+            thickness=1,
+        ),
         customdata=[[r["step"], r["prompts"]] for r in rows],
         mode="lines+markers",
         line={"color": colour or COLOURS[name], "dash": dash or _dash(name)},
@@ -261,7 +268,7 @@ def _controls(
     x = positions([row["step"] for row in common.rows])
     ends = np.array([x.min(), x.max()])
     for position, kind in enumerate(CONTROLS):
-        rows = _of_kind(table, kind, counted)
+        rows = select(table, kind=(kind,), score=SCORE, replies=COMMON, counted=counted)
         low, high = (
             np.full(2, f([r[f"{number}_{end}"] for r in rows]))
             for f, end in ((min, "low"), (max, "high"))
@@ -279,16 +286,6 @@ def _controls(
                 "<extra></extra>",
                 **place,
             )
-
-
-def _of_kind(table: pd.DataFrame, kind: str, counted: str) -> list[dict[Any, Any]]:
-    chosen = (
-        (table["kind"] == kind)
-        & (table["score"] == SCORE)
-        & (table["replies"] == COMMON)
-        & (table["counted"] == counted)
-    )
-    return table.loc[chosen].to_dict("records")
 
 
 def _with_baseline(figure: go.Figure, table: pd.DataFrame, counted: str, place: Any) -> None:
@@ -450,10 +447,8 @@ def steps_figure(states: Sequence[State], score: str, counted: str) -> go.Figure
 
 
 def _table(table: pd.DataFrame, replies: str, counted: str) -> Table:
-    chosen = (
-        (table["score"] == SCORE) & (table["replies"] == replies) & (table["counted"] == counted)
-    )
-    rows = table.loc[chosen].to_dict("records")
+    kinds = ("step", *CONTROLS)
+    rows = select(table, kind=kinds, score=SCORE, replies=replies, counted=counted)
     ordered = sorted(rows, key=lambda r: (r["kind"] != "step", r["kind"], r["step"], r["seed"]))
     return Table(
         label="On the replies of the last step" if replies == COMMON else "On replies of their own",

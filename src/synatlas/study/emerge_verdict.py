@@ -59,11 +59,11 @@ class Course:
 
 def along(table: pd.DataFrame, score: str, replies: str, counted: str) -> Course:
     """The rows of the steps of training."""
-    found = _select(table, kind=("step",), score=score, replies=replies, counted=counted)
+    found = select(table, kind=("step",), score=score, replies=replies, counted=counted)
     return Course(rows=tuple(sorted(found, key=lambda row: row["step"])))
 
 
-def _select(table: pd.DataFrame, *, kind: Sequence[str], **chosen: str) -> list[Row]:
+def select(table: pd.DataFrame, *, kind: Sequence[str], **chosen: str) -> list[Row]:
     """Rows with these values; a number that a row lacks is NaN."""
     rows: list[dict[Any, Any]] = table.to_dict("records")
     return [
@@ -178,7 +178,7 @@ def _against(course: Course, kind: str, why: str) -> Finding:
 
 def _own(course: Course, table: pd.DataFrame) -> Finding:
     """Own replies, where those that are periodic are left out."""
-    controls = _select(table, kind=tuple(CONTROLS), score=SCORE, replies=OWN, counted=APERIODIC)
+    controls = select(table, kind=tuple(CONTROLS), score=SCORE, replies=OWN, counted=APERIODIC)
     usable = [row for row in controls if row["status"] == "complete"]
     periodic = ", ".join(f"{row['periodic_replies']:.0f}" for row in course.rows)
     steps = [kind for kind in CONTROLS if _defined(course, f"{kind}_{NUMBER}")]
@@ -202,7 +202,7 @@ def _defined(course: Course, column: str) -> bool:
 
 
 def _like_the_last(main: Course, table: pd.DataFrame, counted: str) -> Finding:
-    controls = _select(table, kind=tuple(CONTROLS), score=SCORE, replies=COMMON, counted=counted)
+    controls = select(table, kind=tuple(CONTROLS), score=SCORE, replies=COMMON, counted=counted)
     bound = max(row["profile_r_high"] for row in controls)
     before = main.rows[:-1]
     holds = [(r["step"], r["profile_r_low"] > bound) for r in before]
@@ -349,7 +349,7 @@ def _warnings(table: pd.DataFrame, main: Course, counted: str) -> tuple[str, ...
             f"{periodic} replies of the last step are periodic; {prompts} prompts count over the "
             "common tokens."
         )
-    seeds = {kind: len({row["seed"] for row in _select(table, kind=(kind,))}) for kind in CONTROLS}
+    seeds = {kind: len({row["seed"] for row in select(table, kind=(kind,))}) for kind in CONTROLS}
     each = " and ".join(f"{n} with {SPOKEN[kind]}" for kind, n in seeds.items())
     found.append(f"Controls are {each}; this is one training of one model, and no law over models.")
     return tuple(found)

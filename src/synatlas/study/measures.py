@@ -21,6 +21,7 @@ from synatlas.tasks.generators import (
     generate,
     is_correct,
     render,
+    solved,
 )
 
 #: File of a cell's folder that holds what was measured.
@@ -50,7 +51,7 @@ def held_items(count: int, seed: int) -> tuple[Item, ...]:
 
 def held_texts() -> tuple[str, ...]:
     """Solved questions as plain text, of which the loss is taken."""
-    return tuple(f"{render(item.prompt)} {item.answer}\n" for item in held_items(READ, SEED + 1))
+    return tuple(solved(item.prompt, item.answer) for item in held_items(READ, SEED + 1))
 
 
 def loss(model: LanguageModel, texts: Sequence[str]) -> float:

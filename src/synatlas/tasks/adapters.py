@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from synatlas.errors import ConfigError
+from synatlas.tasks.generators import first_line
 from synatlas.tasks.graded import Question, Tasks
 
 #: Difficulties that are drawn.
@@ -126,11 +127,6 @@ def _seeded(seed: int, make: Callable[[], list[Any]]) -> list[Any]:
     finally:
         random.setstate(before)
         np.random.set_state(numpy_before)  # noqa: NPY002
-
-
-def first_line(reply: str) -> str:
-    """The first line of a reply that is not blank, which is what is marked."""
-    return reply.strip().split("\n", maxsplit=1)[0].strip()
 
 
 def _imported(module: str, package: str) -> Any:

@@ -103,11 +103,6 @@ def chosen(tasks: Tasks, categories: Sequence[str]) -> Tasks:
     return Tasks(name=tasks.name, levels=levels, draw=tasks.draw)
 
 
-def solved(question: Question) -> str:
-    """A question with its answer, as plain text."""
-    return f"{generators.render(question.prompt)} {question.answer}\n"
-
-
 def packed(tasks: Tasks, category: str, level: int, tokens: int, rng: np.random.Generator) -> str:
     """Solved questions of one category and difficulty, one after the other.
 
@@ -115,5 +110,6 @@ def packed(tasks: Tasks, category: str, level: int, tokens: int, rng: np.random.
     """
     text = ""
     while len(text) < CHARACTERS * tokens:
-        text += "".join(map(solved, tasks.draw(category, level, 8, rng)))
+        drawn = tasks.draw(category, level, 8, rng)
+        text += "".join(generators.solved(question.prompt, question.answer) for question in drawn)
     return text

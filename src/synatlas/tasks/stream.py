@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from synatlas.tasks.generators import CATEGORIES, TRAINED_DIFFICULTIES, generate, render
+from synatlas.tasks.generators import CATEGORIES, TRAINED_DIFFICULTIES, generate, render, solved
 from synatlas.tasks.generators.source import Item
 from synatlas.tasks.stories import open_question, say_again, tell_story
 from synatlas.tasks.tokenizer import BOS_ID
@@ -119,9 +119,9 @@ def sample_texts(count: int, seed: int) -> Iterator[str]:
         for category in CATEGORIES:
             for difficulty in TRAINED_DIFFICULTIES:
                 for item in generate(category, difficulty, 1, rng):
-                    yield _text(item)
-        yield _text(open_question(rng))
-        yield _text(say_again(rng))
+                    yield solved(item.prompt, item.answer)
+        for item in (open_question(rng), say_again(rng)):
+            yield solved(item.prompt, item.answer)
         for _ in range(8):
             yield tell_story(rng) + "\n"
 
@@ -199,10 +199,6 @@ def _story(
 ) -> _Segment:
     tokens = _encode(tell_story(rng) + "\n", tokenizer)
     return _Segment(tokens, [config.story_token_weight] * len(tokens))
-
-
-def _text(item: Item) -> str:
-    return f"{render(item.prompt)} {item.answer}\n"
 
 
 def _encode(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:

@@ -132,41 +132,30 @@ class StepLog:
 
 def llama_config(config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> LlamaConfig:
     """Llama with as many key-value heads as heads and tied embeddings."""
-    return LlamaConfig(
-        **_attention(config),
-        hidden_size=config.hidden_size,
-        intermediate_size=config.intermediate_size,
-        num_hidden_layers=config.n_layers,
-        **_common(tokenizer),
-    )
+    return LlamaConfig(**_attention(config), **_common(config, tokenizer))
 
 
 def mixtral_config(config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> MixtralConfig:
     """The same with several feed-forward blocks, of which each token visits the likeliest."""
     return MixtralConfig(
         **_attention(config),
-        hidden_size=config.hidden_size,
-        intermediate_size=config.intermediate_size,
-        num_hidden_layers=config.n_layers,
+        **_common(config, tokenizer),
         num_local_experts=config.n_experts,
         num_experts_per_tok=config.experts_per_token,
         router_aux_loss_coef=config.balance_weight,
-        **_common(tokenizer),
     )
 
 
 def mamba2_config(config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> Mamba2Config:
     """A state-space model: neither attention nor feed-forward blocks."""
     return Mamba2Config(
-        hidden_size=config.hidden_size,
-        num_hidden_layers=config.n_layers,
+        **_common(config, tokenizer),
         num_heads=config.n_heads,
         head_dim=config.head_dim,
         expand=config.n_heads * config.head_dim // config.hidden_size,
         n_groups=1,
         state_size=config.state_size,
         chunk_size=config.chunk_length,
-        **_common(tokenizer),
     )
 
 
@@ -175,12 +164,15 @@ def _attention(config: ModelConfig) -> dict[str, Any]:
         "num_attention_heads": config.n_heads,
         "num_key_value_heads": config.n_heads,
         "head_dim": config.head_dim,
+        "intermediate_size": config.intermediate_size,
         "max_position_embeddings": config.max_length,
     }
 
 
-def _common(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+def _common(config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     return {
+        "hidden_size": config.hidden_size,
+        "num_hidden_layers": config.n_layers,
         "vocab_size": len(tokenizer),
         "tie_word_embeddings": True,
         "pad_token_id": PAD_ID,

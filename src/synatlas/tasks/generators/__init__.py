@@ -27,9 +27,11 @@ __all__ = [
     "Generator",
     "Item",
     "Split",
+    "first_line",
     "generate",
     "is_correct",
     "render",
+    "solved",
 ]
 
 Generator: TypeAlias = Callable[[int, Source], Item]
@@ -130,13 +132,22 @@ def is_correct(item: Item, reply: str) -> bool:
     bool
         Exact match of the words.
     """
-    first_line = reply.strip().split("\n", maxsplit=1)[0]
-    return first_line.split() == item.answer.split()
+    return first_line(reply).split() == item.answer.split()
+
+
+def first_line(reply: str) -> str:
+    """The first line of a reply that is not blank, which is what is marked."""
+    return reply.strip().split("\n", maxsplit=1)[0].strip()
 
 
 def render(prompt: str) -> str:
     """The text given to a model for a prompt, as in the training stream."""
     return f"Question: {prompt}\nAnswer:"
+
+
+def solved(prompt: str, answer: str) -> str:
+    """A question with its answer, as the lines of the training stream."""
+    return f"{render(prompt)} {answer}\n"
 
 
 def _check(category: str, difficulty: int, split: str) -> None:
