@@ -17,7 +17,7 @@ from transformers import AutoConfig
 from synatlas.errors import ConfigError, ModelError
 from synatlas.models import identity
 from synatlas.models.identity import bundled_models, card_seed, content_revision, resolve, snapshots
-from synatlas.models.load import load
+from synatlas.models.load import load, parameters_of
 from synatlas.models.shuffling import shuffle
 from tiny_models import CONFIGS, tiny_network, tiny_tokenizer
 
@@ -317,3 +317,10 @@ def test_layers_spread_over_all_devices(saved: Path) -> None:
             spread.model(input_ids=ids.to(spread.device)).logits.cpu(),
             plain.model(input_ids=ids.to(plain.device)).logits.cpu(),
         )
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma2", "mixtral", "mamba2"])
+def test_parameters_are_counted_without_weights(name: str, tmp_path: Path) -> None:
+    network = tiny_network(name)
+    network.config.save_pretrained(tmp_path)
+    assert parameters_of(str(tmp_path)) == network.num_parameters()

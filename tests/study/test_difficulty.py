@@ -22,14 +22,14 @@ from synatlas.study.difficulty import (
     asked_in,
     order_parameters,
     study_of,
+    write_prompts,
 )
 from synatlas.study.difficulty_changes import SCORES, changes, find, sides
 from synatlas.study.difficulty_page import write
 from synatlas.study.difficulty_run import periodic_shares, sizes_of
 from synatlas.study.difficulty_words import judged
-from synatlas.study.recipe import Study
 from synatlas.study.sizes import compared
-from synatlas.study.study import run_study
+from synatlas.study.study import Held, run_held
 from synatlas.tasks.graded import chosen, own_tasks, packed, task_source
 from tiny_models import tiny_network, tiny_tokenizer
 
@@ -137,8 +137,12 @@ def test_a_change_sharpens_where_every_larger_model_is_narrower() -> None:
 
 
 def test_questions_and_texts_are_the_same_whenever_drawn(tmp_path: Path) -> None:
-    made = [study_of(plan("bundled:reference"), tmp_path / name) for name in ("a", "b")]
-    assert len(made[0].cells) == 3 * 2
+    study = study_of(plan("bundled:reference"), tmp_path / "a")
+    for name in ("a", "b"):
+        write_prompts(plan("bundled:reference"), tmp_path / name)
+    assert len(study.cells) == 3 * 2
+    read = {c.config.prompts or c.config.texts for c in study.cells}
+    assert read == {str(file) for file in (tmp_path / "a" / "prompts").iterdir()}
     for file in (tmp_path / "a" / "prompts").iterdir():
         assert file.read_bytes() == (tmp_path / "b" / "prompts" / file.name).read_bytes()
     asked = [list(asked_in(plan("x"), seed)) for seed in (0, 0, 1)]
@@ -161,12 +165,12 @@ def test_the_study_is_made_and_another_one_refused(
 ) -> None:
     """Three of its cells: one asked, one packed and one of fresh weights."""
 
-    def some(study: Study, *arguments: Any, **options: Any) -> Any:
-        return run_study(
-            replace(study, cells=study.cells[:1] + study.cells[3:5]), *arguments, **options
-        )
+    def some(holding: Held, **options: Any) -> Any:
+        cells = holding.study.cells
+        study = replace(holding.study, cells=cells[:1] + cells[3:5])
+        return run_held(replace(holding, study=study), **options)
 
-    monkeypatch.setattr(difficulty_run, "run_study", some)
+    monkeypatch.setattr(difficulty_run, "run_held", some)
     studied = difficulty_run.difficulty(plan(str(model)), tmp_path)
     assert not studied.done.failed
     rows = studied.rows
@@ -189,9 +193,11 @@ def test_the_study_is_made_and_another_one_refused(
     assert set(verdicts["category"]) == {"abstract"}
     assert (tmp_path / "report.html").stat().st_size > 1e6
     assert sizes_of(plan(str(model)), rows, studied.found) == ()
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
     few = ["--categories", "abstract", "--seeds", "2", "--prompts", "2"]
     assert main(["difficulty", str(model), *few, "--out", str(tmp_path)]) == 2
     assert "another run" in capsys.readouterr().err
+    assert before == {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
 
 
 def test_the_page_shows_planted_rows(tmp_path: Path) -> None:

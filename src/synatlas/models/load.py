@@ -236,6 +236,19 @@ def tokenizer_of(
         return _tokenizer(source, pinned)
 
 
+def parameters_of(name: str, *, revision: str | None = None) -> int:
+    """Number of a model's parameters, from its configuration: no weights are read or drawn.
+
+    Arguments and errors are those of :func:`load`.
+    """
+    source = resolve(name, revision)
+    with quiet():
+        config = _config(source, _pin(source, revision))
+        with torch.device("meta"):
+            network = _class_of(config).from_config(config, trust_remote_code=False)
+    return int(network.num_parameters())
+
+
 def _device(device: torch.device | str | None) -> torch.device:
     if device is None:
         device = "cuda:0" if torch.cuda.is_available() else "cpu"

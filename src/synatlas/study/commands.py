@@ -163,7 +163,7 @@ def emerge(
     force
         Replace another study that is in the folder.
     """
-    from synatlas.study.emerge import emergence, judged, run_emergence
+    from synatlas.study.emerge import emergence, run_emergence
 
     started = monotonic()
     settings = {
@@ -177,11 +177,10 @@ def emerge(
     }
     laid = emergence(model, points=points, pattern=revisions, seeds=seeds, settings=settings)
     with bars() as progress:
-        done = run_emergence(
+        found = run_emergence(
             laid, out, jobs=jobs, spare_disk=spare_disk, force=force, progress=progress
         )
-        found = judged(laid, done, progress=progress)
-    _end(done, monotonic() - started, page=found.headline, path=found.page)
+    _end(found.done, monotonic() - started, page=found.headline, path=found.page)
 
 
 def difficulty(

@@ -16,9 +16,9 @@ from synatlas.study.compare import (
     tokenizer_groups,
 )
 from synatlas.study.compare_page import compare_page
-from synatlas.study.contrast import against_fresh, numbers, pairs, views
+from synatlas.study.contrast import View, against_fresh, numbers, pairs, views
 from synatlas.study.page import Page, write_page
-from synatlas.study.study import Done, run_study
+from synatlas.study.study import Done, held, run_held
 from synatlas.study.table import write_table
 
 #: The page of a study, in its folder.
@@ -70,16 +70,21 @@ def compare(
     StudyError
         No model could be mapped.
     ConfigError, ModelError, RunFolderError
-        See :func:`synatlas.study.compare.compare_study`, :func:`synatlas.study.study.run_study`.
+        See :func:`synatlas.study.compare.compare_study`, :func:`synatlas.study.study.held`.
     """
     entries = [entry(name, units) for name in models or at_hand()]
     groups = tokenizer_groups(entries, trust_remote_code=base.trust_remote_code)
     study = compare_study(entries, groups, base, seeds=fresh)
-    done = run_study(study, folder, jobs=jobs, until="atlas", force=force, progress=progress)
-    found = views(done.outcomes, seed=base.seed)
+    with held(study, folder, jobs=jobs, force=force) as holding:
+        done = run_held(holding, until="atlas", progress=progress)
+        return _shown(done, views(done.outcomes, seed=base.seed))
+
+
+def _shown(done: Done, found: Sequence[View]) -> Compared:
+    """What the complete cells show, written into the folder."""
     if not found:
         raise StudyError(
-            given=f"{len(done.outcomes)} maps of {study.name}",
+            given=f"{len(done.outcomes)} maps of {done.study.name}",
             expected="at least one that can be made",
             cause=done.failed[0].failure,
             remedy="mend this and run the same command",

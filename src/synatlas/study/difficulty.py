@@ -117,14 +117,9 @@ def _row(name: str, text: str, category: str, level: int) -> dict[str, str]:
 
 
 def study_of(plan: Plan, folder: Path) -> Study:
-    """The study, its prompts and texts written into `folder`."""
+    """The study in `folder`; its cells read what :func:`write_prompts` writes there."""
     plan.check()
     files = folder / "prompts"
-    files.mkdir(parents=True, exist_ok=True)
-    for seed in range(plan.seeds):
-        asked = (_row(a.name, a.question.prompt, a.category, a.level) for a in asked_in(plan, seed))
-        _write(_file(files, "asked", seed, plan), asked)
-        _write(_file(files, "packed", seed, plan), texts_in(plan, seed))
     cells = [
         _cell(model, protocol, seed, plan, files)
         for model in plan.models
@@ -138,6 +133,15 @@ def study_of(plan: Plan, folder: Path) -> Study:
     )
 
 
+def write_prompts(plan: Plan, folder: Path) -> None:
+    """Write the prompts and texts of a study in `folder`, those that are not there yet."""
+    files = folder / "prompts"
+    for seed in range(plan.seeds):
+        asked = (_row(a.name, a.question.prompt, a.category, a.level) for a in asked_in(plan, seed))
+        _write(_file(files, "asked", seed, plan), asked)
+        _write(_file(files, "packed", seed, plan), texts_in(plan, seed))
+
+
 def _file(folder: Path, kind: str, seed: int, plan: Plan) -> Path:
     """Where the prompts or texts of a batch are: another place for every set of them."""
     levels = {category: list(known) for category, known in plan.tasks.levels.items()}
@@ -149,8 +153,10 @@ def _write(path: Path, rows: Iterator[dict[str, str]]) -> None:
     """Write the rows where they are not there yet: drawing them takes a while."""
     if path.is_file():
         return
+    content = "".join(f"{json.dumps(row)}\n" for row in rows)
+    path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.tmp")
-    unfinished.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    unfinished.write_text(content, encoding="utf-8")
     unfinished.replace(path)
 
 

@@ -3,26 +3,25 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Final, final
 
 import numpy as np
 import pandas as pd
 
-from synatlas.config import MapConfig
-from synatlas.folder import check_writable
+from synatlas.models.load import parameters_of
 from synatlas.progress import Progress, silent
-from synatlas.run import load_model
 from synatlas.study import difficulty_page
 from synatlas.study.change import Graded
-from synatlas.study.difficulty import DIFFERENCE, Plan, rows_of, study_of
+from synatlas.study.difficulty import DIFFERENCE, Plan, rows_of, study_of, write_prompts
 from synatlas.study.difficulty_changes import Change, Sides, changes, find, sides
 from synatlas.study.difficulty_words import CONTROLLED, Words, judged, told
 from synatlas.study.sizes import Sizes, compared, widths
-from synatlas.study.study import STUDIES, Done, run_study
+from synatlas.study.study import STUDIES, Done, held, run_held
+from synatlas.study.table import write_table
 
-#: Files of the study's folder.
-ROWS_FILE: Final = "prompts.parquet"
-VERDICTS_FILE: Final = "verdicts.parquet"
+#: Tables of the study's folder, and its page.
+ROWS: Final = "prompts"
+VERDICTS: Final = "verdicts"
 PAGE_FILE: Final = "report.html"
 
 
@@ -68,19 +67,22 @@ def difficulty(
     RunFolderError
         The folder holds another study, or cannot be written.
     """
-    plan.check()
     where = folder or STUDIES / "difficulty"
-    check_writable(where)
-    study = study_of(plan, where)
-    done = run_study(study, where, jobs=jobs, until="atoms", force=force, progress=progress)
+    with held(study_of(plan, where), where, jobs=jobs, force=force) as holding:
+        write_prompts(plan, where)
+        return _judged(plan, run_held(holding, until="atoms", progress=progress))
+
+
+def _judged(plan: Plan, done: Done) -> Studied:
+    """What the complete cells show, written into the folder."""
     rows = rows_of(plan, done.outcomes)
     if rows.empty:
         return Studied(done=done, rows=rows, found=(), sides=(), words=None)
     found, apart = changes(rows), sides(rows)
     words = judged(found, apart, periodic_shares(rows), sizes_of(plan, rows, found))
-    rows.to_parquet(where / ROWS_FILE, index=False)
-    pd.DataFrame(list(_flat(found))).to_parquet(where / VERDICTS_FILE, index=False)
-    difficulty_page.write(where / PAGE_FILE, found, apart, words, _summary(plan, rows))
+    write_table(rows, done.folder, ROWS)
+    write_table(pd.DataFrame(list(_flat(found))), done.folder, VERDICTS)
+    difficulty_page.write(done.folder / PAGE_FILE, found, apart, words, _summary(plan, rows))
     return Studied(done=done, rows=rows, found=found, sides=apart, words=words)
 
 
@@ -100,8 +102,7 @@ def sizes_of(plan: Plan, rows: pd.DataFrame, found: Sequence[Change]) -> tuple[S
     if len(models) < 2:
         return ()
     named = dict(zip(models, plan.models, strict=False))
-    networks: list[Any] = [load_model(MapConfig(model=named[m])).model for m in models]
-    parameters = [int(network.num_parameters()) for network in networks]
+    parameters = [parameters_of(named[m]) for m in models]
     return tuple(
         compared(
             category,
@@ -171,4 +172,4 @@ def lines(studied: Studied, seconds: float) -> Iterator[str]:
     done = studied.done
     yield f"{len(done.outcomes) - len(done.failed)} of {len(done.outcomes)} maps, {seconds:.1f} s"
     yield f"page: {(done.folder / PAGE_FILE).resolve()}"
-    yield f"verdicts: {(done.folder / VERDICTS_FILE).resolve()}"
+    yield f"verdicts: {(done.folder / f'{VERDICTS}.parquet').resolve()}"

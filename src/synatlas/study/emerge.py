@@ -11,7 +11,7 @@ from synatlas.models.revisions import Revision, Training, revisions, spaced
 from synatlas.progress import Progress, silent
 from synatlas.study.cells import LIGHT, Cell, checked, fed, slug
 from synatlas.study.recipe import Study
-from synatlas.study.study import STUDIES, Done, run_study
+from synatlas.study.study import Done, held, run_held
 
 #: Model whose training is looked at where none is named.
 MODEL: Final = "bundled:dense"
@@ -178,8 +178,8 @@ def run_emergence(
     spare_disk: bool = False,
     force: bool = False,
     progress: Progress = silent,
-) -> Done:
-    """Run the study as far as the atlases.
+) -> Emerged:
+    """Run the study as far as the atlases, compare them, and write the table and the page.
 
     Parameters
     ----------
@@ -190,30 +190,23 @@ def run_emergence(
         :class:`synatlas.study.disk.SpareDisk`; nothing for models that are at hand.
     force : replace another study that is in the folder.
     progress : told how far it is.
+
+    Raises
+    ------
+    ConfigError, RunFolderError
+        See :func:`synatlas.study.study.held`.
     """
     from synatlas.study.disk import SpareDisk
 
-    where = out or STUDIES / laid.study.name
     spared = spare_disk and laid.training.kind == "hub"
-    return run_study(
-        laid.study,
-        where,
-        jobs=jobs,
-        until="atlas",
-        force=force,
-        watcher=SpareDisk(where, laid.training.model, laid.needs) if spared else None,
-        progress=progress,
-    )
+    with held(laid.study, out, jobs=jobs, force=force) as holding:
+        watcher = SpareDisk(holding.folder, laid.training.model, laid.needs) if spared else None
+        done = run_held(holding, until="atlas", watcher=watcher, progress=progress)
+        return _judged(laid, done, progress)
 
 
-def judged(laid: Emergence, done: Done, *, progress: Progress = silent) -> Emerged:
-    """Read the cells, compare them, and write the table and the page.
-
-    Parameters
-    ----------
-    laid, done : the study, and its outcome.
-    progress : told how many cells are read.
-    """
+def _judged(laid: Emergence, done: Done, progress: Progress) -> Emerged:
+    """What the complete cells show, written into the folder."""
     from synatlas.study.course import course, read_state, with_common
     from synatlas.study.emerge_page import emergence_page
     from synatlas.study.emerge_verdict import judge
