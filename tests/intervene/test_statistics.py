@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
-from divergence_factory import World, by_value, divergence
 from scipy.stats import false_discovery_control
 
+from divergence_factory import World, by_value, divergence
 from synatlas.artifact import open_artifact, save
 from synatlas.intervene.areas import trapezoid
 from synatlas.intervene.statistics import ablation_tests

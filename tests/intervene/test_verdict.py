@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from divergence_factory import World, by_value, divergence
 
+from divergence_factory import World, by_value, divergence
 from synatlas.errors import ArtifactError
 from synatlas.intervene.statistics import ablation_tests
 from synatlas.intervene.verdict import verdict

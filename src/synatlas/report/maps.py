@@ -6,6 +6,7 @@ from typing import Any, Final
 import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
+from jaxtyping import Float
 from plotly.subplots import make_subplots
 
 from synatlas.artifact import require
@@ -69,8 +70,23 @@ def unit_map(atlas: xr.Dataset, score: str = "rank_of_difference") -> go.Figure:
             expected=f"one of {', '.join(_scores(atlas))}",
             remedy="choose a score of this atlas that has a value per unit",
         )
+    return value_map(atlas, atlas[score].values.astype(float), axis_title(atlas, score))
+
+
+def value_map(
+    atlas: xr.Dataset, values: Float[np.ndarray, " unit"], title: str, *, hover: str = ""
+) -> go.Figure:
+    """A value of every unit of the atlas at its layer and index; hover shows its scores.
+
+    Parameters
+    ----------
+    atlas : an atlas.
+    values : of its units.
+    title : of the colours, as plotly text.
+    hover : what the value is called on hover; it is not shown where empty.
+    """
     grid = _UnitGrid.of(atlas)
-    values = grid.spread(atlas[score].values.astype(float))
+    cells = grid.spread(values)
     figure = canvas(
         height=int(np.clip(150 + 20 * len(grid.rows), 260, 720)),
         x_title="layer",
@@ -80,16 +96,16 @@ def unit_map(atlas: xr.Dataset, score: str = "rank_of_difference") -> go.Figure:
     figure.add_heatmap(
         x=grid.layers,
         y=np.arange(len(grid.rows)),
-        z=values,
+        z=cells,
         text=grid.spread_text([plot_text(unit) for unit in atlas["unit"].values]),
         customdata=np.stack([grid.spread(atlas[name].values) for name in shown], axis=-1).astype(
             np.float32
         ),
-        hovertemplate=_hover(atlas, shown),
+        hovertemplate=_hover(atlas, shown, first=f"{hover}: %{{z:.4g}}" if hover else ""),
         hoverongaps=False,
         xgap=1,
         ygap=1,
-        **_colours(values, title=axis_title(atlas, score)),
+        **_colours(cells, title=title),
     )
     figure.update_yaxes(tickvals=grid.tick_positions(), ticktext=grid.tick_labels())
     figure.update_xaxes(showgrid=False, tickvals=grid.layers[:: 1 + len(grid.layers) // 20])
@@ -107,13 +123,13 @@ def _scores(atlas: xr.Dataset) -> list[str]:
     ]
 
 
-def _hover(atlas: xr.Dataset, shown: list[str]) -> str:
+def _hover(atlas: xr.Dataset, shown: list[str], *, first: str = "") -> str:
     lines = [
         f"{spoken(name)}: %{{customdata[{i}]:.4g}}"
         + (f" {unit}" if (unit := unit_of(atlas, name)) == "nat" else "")
         for i, name in enumerate(shown)
     ]
-    return "<br>".join(["%{text}", *lines]) + "<extra></extra>"
+    return "<br>".join(["%{text}", *filter(None, [first]), *lines]) + "<extra></extra>"
 
 
 def _colours(values: np.ndarray, *, title: str) -> dict[str, Any]:

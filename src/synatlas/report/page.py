@@ -12,14 +12,16 @@ from markupsafe import Markup
 from synatlas.artifact import require, schema_of
 from synatlas.axes import GLOSSARY
 from synatlas.errors import ArtifactError, RunFolderError
+from synatlas.intervene.statistics import ablation_tests
 from synatlas.rank.controls import CORE
 from synatlas.report import bundle, plots, tables
+from synatlas.report.ablation import AblationSection, ablation_section
 from synatlas.report.inert import visible
 from synatlas.report.strips import LEVELS, level_style, token_strips
 from synatlas.report.verdict import core_missing, read_verdict
 
 #: What a report can show, in the order of the data's journey.
-KNOWN: Final = ("recording", "atoms", "atlas")
+KNOWN: Final = ("recording", "atoms", "atlas", "divergence", "ablation_tests")
 
 #: What is missing from the page without an artifact.
 _WITHOUT: Final = {
@@ -68,6 +70,10 @@ REFERENCES: Final = (
         "https://doi.org/10.1016/j.neuroimage.2009.10.003",
     ),
     (
+        "Phipson, Smyth (2010): Permutation p-values should never be zero",
+        "https://doi.org/10.2202/1544-6115.1585",
+    ),
+    (
         "Simonsohn (2018): Two lines: a valid alternative to the invalid testing of U-shaped"
         " relationships with quadratic regressions",
         "https://doi.org/10.1177/2515245918805755",
@@ -89,7 +95,8 @@ def report(
 
     Parameters
     ----------
-    artifacts : an atlas, and optionally its recording and atoms, in any order.
+    artifacts : an atlas, and optionally its recording and atoms, and a divergence with or without
+        its tests, which are made where they are not given; in any order.
     path : file to write; its folder must exist. A reader finds the old file or the new one.
     settings : what the run was asked for, shown as it is; ``"environment"`` holds versions.
 
@@ -191,6 +198,7 @@ def render(artifacts: Mapping[str, xr.Dataset], settings: Mapping[str, object]) 
         "core_table": tables.core_table(atlas),
         "core_count": int((atlas["core"].values == CORE).sum()),
         "core_missing": core_missing(atlas),
+        "ablation": _ablation(artifacts),
         "strips": strips,
         "levels": range(2 * LEVELS + 1),
         "prompts": () if recording is None else tables.prompt_rows(recording, atoms),
@@ -204,6 +212,15 @@ def render(artifacts: Mapping[str, xr.Dataset], settings: Mapping[str, object]) 
         "references": REFERENCES,
     }
     return render_template("page.html.j2", **content)
+
+
+def _ablation(artifacts: Mapping[str, xr.Dataset]) -> AblationSection | None:
+    if "divergence" not in artifacts:
+        return None
+    divergence = artifacts["divergence"]
+    tests = artifacts.get("ablation_tests")
+    made = ablation_tests(divergence) if tests is None else tests
+    return ablation_section(divergence, made, artifacts["atlas"])
 
 
 def render_template(name: str, **content: object) -> str:

@@ -3,13 +3,14 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
 import xarray as xr
 
 from synatlas.errors import ArtifactError
+from synatlas.rank.verdict import Verdict as Judged
 from synatlas.report.inert import visible
 
 _UNDEFINED: Final = "not defined"
@@ -56,6 +57,15 @@ def read_verdict(atlas: xr.Dataset) -> Verdict:
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise _malformed("verdict", f"{type(error).__name__}: {error}") from error
+
+
+def told(verdict: Judged) -> Verdict:
+    """A verdict that another stage made, ready to print."""
+    return Verdict(
+        headline=visible(verdict.headline),
+        findings=tuple(_finding(asdict(one)) for one in verdict.findings),
+        warnings=tuple(visible(sentence) for sentence in verdict.warnings),
+    )
 
 
 def core_missing(atlas: xr.Dataset) -> tuple[str, ...]:
