@@ -125,6 +125,7 @@ class Fitted:
     texts : the prompts and replies that it was fitted on; none where it needs none.
     moments : of each source, where they are needed.
     seed : of what is drawn.
+    held : vectors of the text that was last read, by its place.
     """
 
     ablation: Ablation
@@ -133,6 +134,7 @@ class Fitted:
     texts: tuple[Text, ...] = field(repr=False)
     moments: Mapping[Source, Moments] = field(repr=False)
     seed: int
+    held: dict[int, list[Tensor]] = field(default_factory=dict, repr=False)
 
     def applied(
         self, keep: Bool[Tensor, "row unit"], *, prompt: int, masks: Sequence[int]
@@ -249,9 +251,13 @@ def _mean(fitted: Fitted, keep: Tensor, prompt: int, masks: Sequence[int]) -> Ch
 def _resampled(fitted: Fitted, keep: Tensor, prompt: int, masks: Sequence[int]) -> Change:
     del keep, masks
     others = [i for i in range(len(fitted.texts)) if i != prompt]
-    donor = fitted.texts[np.random.default_rng([fitted.seed, prompt]).choice(others)]
-    read = read_vectors(fitted.model, fitted.units, donor)
-    vectors = dict(zip(fitted.units.sources, read, strict=True))
+    drawn = int(np.random.default_rng([fitted.seed, prompt]).choice(others))
+    donor = fitted.texts[drawn]
+    if drawn not in fitted.held:
+        # One text's at a time: for a large model they are many.
+        fitted.held.clear()
+        fitted.held[drawn] = read_vectors(fitted.model, fitted.units, donor)
+    vectors = dict(zip(fitted.units.sources, fitted.held[drawn], strict=True))
 
     def change(source: Source, features: slice, z: Tensor) -> Tensor:
         steps = _steps(fitted.texts[prompt], z)

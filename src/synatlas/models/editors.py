@@ -78,6 +78,10 @@ class Edited:
         Vectors of kept units keep every bit.
         """
         keep = self.kept(z.shape[0], z)[:, None, :, None]
+        if self.change is zero:
+            # Four times as fast as a choice; what is not finite is not a number then, as it is
+            # times columns of zeros.
+            return z * keep.to(z.dtype)
         other = self.change(self.source, slice(first, first + z.shape[-1]), z)
         if keep.dtype == torch.bool:
             return torch.where(keep, z, other)
