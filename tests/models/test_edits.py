@@ -24,11 +24,11 @@ from tiny_models import TinyModel, as_language_model, tiny_tokenizer
 #: recurrent units before norms and gates.
 MIXERS = (
     "llama", "gpt2", "gpt_neox", "falcon", "bloom", "phi3", "own sdpa", "own einsum",
-    "mamba2", "qwen3_5_text", "recurrent_gemma", "rwkv",
+    "mamba2", "qwen3_5_text", "rwkv",
 )  # fmt: skip
 #: Also with latent or gated heads, and with experts that every token passes.
 MIXTURES = (
-    "mixtral", "qwen2_moe", "deepseek_v2", "granitemoe", "gpt_oss", "llama4_text", "nemotron_h",
+    "mixtral", "qwen2_moe", "deepseek_v2", "granitemoe", "gpt_oss", "llama4_text",
     "qwen3_next",
 )  # fmt: skip
 

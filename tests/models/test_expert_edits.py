@@ -20,7 +20,7 @@ from tiny_models import TinyModel, tiny_network
 IDS = torch.arange(3, 25).view(2, 11)
 #: Softmax before and after the choice, groups, sigmoids, biases, experts that all run.
 FAMILIES = (
-    "mixtral", "deepseek_v2", "gpt_oss", "granitemoe", "glm4_moe", "ernie4_5_moe",
+    "mixtral", "deepseek_v2", "gpt_oss", "granitemoe", "ernie4_5_moe",
     "nemotron_h", "gemma4_text", "llama4_text",
 )  # fmt: skip
 
