@@ -108,7 +108,8 @@ def correct(
         The masks are not of these units, a number is below 1, or a question and its reply exceed
         the model's context.
     """
-    _check(keep, units, tokens=tokens, batch_size=batch_size)
+    check_masks(keep, units)
+    _check(tokens=tokens, batch_size=batch_size)
     asked = _asked(model, items, tokens=tokens, system=system)
     out = np.zeros((len(keep), len(items)), dtype=np.int8)
     lengths = [len(prompt) + asked.tokens for prompt in asked.prompts] * len(keep)
@@ -124,20 +125,18 @@ def correct(
     return out
 
 
-def _check(
-    keep: Bool[np.ndarray, "mask unit"],
-    units: UnitTable,
-    *,
-    tokens: int | None,
-    batch_size: int | None,
-) -> None:
+def check_masks(keep: Bool[np.ndarray, "mask unit"], units: UnitTable) -> None:
+    """Refuse masks of other units than these."""
     if keep.shape[1] != len(units):
         raise ConfigError(
             given=f"masks of {keep.shape[1]} units",
             expected=f"masks of {len(units)}, in the order of the table",
             remedy="make the masks from the table that is given with them",
         )
-    for name, value in (("tokens", tokens), ("batch_size", batch_size)):
+
+
+def _check(**numbers: int | None) -> None:
+    for name, value in numbers.items():
         if value is not None and value < 1:
             raise ConfigError(
                 given=f"{name} {value}", expected="at least 1", remedy="leave it out, or raise it"
