@@ -8,18 +8,19 @@ import xarray as xr
 
 from synatlas.artifact import finish
 from synatlas.axes import unit_label
+from synatlas.intervene.masks import masks_of
 from synatlas.intervene.schema import DIVERGENCE
 
-Damage = Callable[[np.ndarray], float]
+#: Damage of sets (mask, unit), False where ablated, in every prompt: (mask, prompt).
+Damage = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True, kw_only=True)
 class World:
     """Units in layers, how much each matters, and what is asked of them.
 
-    `damage` maps the units that are ablated (a mask) to nats in a prompt of scale 1; `scale` is
-    that of every prompt, `boost` what it is multiplied by where the leading order's first units
-    are ablated in the category `abstract`.
+    Damage is the sum of the weights to a power, times the scale of the prompt, and `boost` in the
+    category `abstract` where it is the leading order whose first units are ablated.
     """
 
     layers: int = 4
@@ -71,58 +72,71 @@ def divergence(world: World) -> xr.Dataset:
         "redundant_first": by_value(-weight),
         "norm": rng.permutation(world.units),
     }
-    alone = weight**world.power
-    orders.setdefault("single_unit", by_value(alone))
-    leading = next(iter(orders))
-    table = {name: order[None] for name, order in orders.items()}
-    anywhere = [rng.permutation(world.units) for _ in range(world.draws)]
-    matched = [within_layers(orders[leading], world.layer, rng) for _ in range(world.draws)]
-    table |= {"random": np.stack(anywhere), "random_depth_matched": np.stack(matched)}
-    return _run(world, table, weight, rng)
+    orders.setdefault("single_unit", by_value(weight**world.power))
+    scale = rng.uniform(0.5, 1.5, size=len(world.categories) * world.prompts)
+
+    def damage(keep: np.ndarray) -> np.ndarray:
+        wobble = np.exp(world.noise * rng.normal(size=(len(keep), scale.size)))
+        return ((~keep) @ weight)[:, None] ** world.power * scale * wobble
+
+    made = experiment(world, orders, damage, rng)
+    if world.boost != 1:
+        made["kl"][0, :, :, np.flatnonzero(made["category"] == "abstract")] *= world.boost
+    return made
 
 
-def _run(
-    world: World, table: Mapping[str, np.ndarray], weight: np.ndarray, rng: np.random.Generator
+def experiment(
+    world: World, orders: Mapping[str, np.ndarray], damage: Damage, rng: np.random.Generator
 ) -> xr.Dataset:
-    counts, names = np.array(world.counts), list(table)
+    """A Divergence artifact of these orders and of the draws beside them."""
+    leading = next(iter(orders.values()))
+    anywhere = [rng.permutation(world.units) for _ in range(world.draws)]
+    matched = [within_layers(leading, world.layer, rng) for _ in range(world.draws)]
+    masks = masks_of(
+        {name: order[None] for name, order in orders.items()}
+        | {"random": np.stack(anywhere), "random_depth_matched": np.stack(matched)},
+        counts=tuple(world.counts),
+        tested=tuple(world.tested),
+        curve_draws=world.curve_draws,
+    )
+    single = ~np.eye(world.units, dtype=bool)
+    found = damage(np.concatenate([masks.keep, single]))
+    kl = masks.spread(found[: len(masks.keep)].astype("f4"))
+    return _artifact(world, masks.names, kl, found[len(masks.keep) :], masks.places, rng)
+
+
+def _artifact(
+    world: World,
+    names: Sequence[str],
+    kl: np.ndarray,
+    single_kl: np.ndarray,
+    place: np.ndarray,
+    rng: np.random.Generator,
+) -> xr.Dataset:
+    counts = np.array(world.counts)
     category = np.repeat(np.array(world.categories), world.prompts)
-    scale = rng.uniform(0.5, 1.5, size=category.size)
-    shape = (len(names), world.draws, counts.size)
-    kl = np.full((*shape, category.size), np.nan, dtype="f4")
-    correct = np.full((*shape, world.items), -1, dtype="i1")
-    place = np.zeros((len(names), world.draws, world.units), dtype="i4")
+    # The more an ablation damages, the easier a question must be to be answered still.
+    asked = np.isin(counts, world.tested) & np.isfinite(kl).all(axis=3)
+    asked[:, world.accuracy_draws :] = False
     ease = rng.uniform(size=world.items)
-    total = (weight**world.power).sum()
-    for i, (name, draws) in enumerate(table.items()):
-        control = name.startswith("random")
-        for j, order in enumerate(draws):
-            place[i, j, order] = 1 + np.arange(world.units)
-            for k, n in enumerate(counts):
-                if j >= (world.curve_draws if control else 1) and n not in world.tested:
-                    continue
-                damage = weight[order[:n]].sum() ** world.power
-                wobble = np.exp(world.noise * rng.normal(size=category.size))
-                kl[i, j, k] = damage * scale * wobble
-                if i == 0:
-                    kl[i, j, k][category == "abstract"] *= world.boost
-                if n in world.tested and j < (world.accuracy_draws if control else 1):
-                    correct[i, j, k] = ease > damage / total
+    harm = np.nan_to_num(kl.mean(axis=3) / np.nanmax(kl.mean(axis=3)))
+    correct = np.where(asked[..., None], ease > harm[..., None], -1).astype("i1")
     labels = [unit_label(a, b % world.heads) for b, a in enumerate(world.layer.tolist())]
     cell = ("order", "draw", "n_ablated")
     made = xr.Dataset(
         {
             "kl": ((*cell, "prompt"), kl),
-            "reverse_kl": ((*cell, "prompt"), 0.8 * kl),
+            "reverse_kl": ((*cell, "prompt"), np.float32(0.8) * kl),
             "agreement": ((*cell, "prompt"), np.exp(-kl)),
             "accuracy": (cell, (correct > 0).sum(axis=-1) / max(world.items, 1)),
             "correct": ((*cell, "item"), correct),
             "clean_correct": ("item", np.ones(world.items, dtype="i1")),
             "noise_floor": ("prompt", np.full(category.size, 1e-7, dtype="f4")),
-            "single_kl": (("unit", "prompt"), np.outer(weight**world.power, scale).astype("f4")),
+            "single_kl": (("unit", "prompt"), single_kl.astype("f4")),
             "place": (("order", "draw", "unit"), place),
         },
         coords={
-            "order": names,
+            "order": list(names),
             "n_ablated": counts.astype("i4"),
             "fraction": ("n_ablated", counts / world.units),
             "prompt": [f"p{i}" for i in range(category.size)],

@@ -54,7 +54,7 @@ def test_units_that_matter_are_told_from_random_ones(whole: Any) -> None:
     assert at(tests, "p_less", order="redundant_first", control="random") == 1 / 200
     assert at(tests, "area_ratio_to", reference="redundant_first") > 2
     assert at(tests, "order_correlation", reference="redundant_first") == pytest.approx(-1)
-    assert at(tests, "single_correlation") == pytest.approx(1)
+    assert at(tests, "single_correlation") > 0.98
 
 
 def test_depth_alone_is_damage_over_random_and_none_over_depth_matched_sets() -> None:

@@ -155,9 +155,7 @@ def _write(attention: Any, head: int, weights: _Head) -> None:
     attention.c_proj.weight[own] = torch.from_numpy(weights.output).float()
 
 
-def repeated_words(
-    sequences: int, rng: np.random.Generator
-) -> Int[np.ndarray, "sequence place"]:
+def repeated_words(sequences: int, rng: np.random.Generator) -> Int[np.ndarray, "sequence place"]:
     """Random sequences: word 0, then different words, then the same words again.
 
     Word 0 stands nowhere else. What the circuit can predict are all words of the repeat but its
