@@ -114,7 +114,8 @@ class _Head(NamedTuple):
 
 def _blank() -> _Head:
     features = HEADS * WORDS
-    return _Head(*(np.zeros((features, WORDS)) for _ in range(3)), np.zeros((WORDS, features)))
+    inward = np.zeros((3, features, WORDS))
+    return _Head(inward[0], inward[1], inward[2], np.zeros((WORDS, features)))
 
 
 def _previous(width: int) -> _Head:
@@ -139,8 +140,9 @@ def _induction(words: np.ndarray) -> _Head:
 
 def _other(rng: np.random.Generator, width: int) -> _Head:
     features = HEADS * width
-    inward = (rng.normal(scale=_NOISE, size=(features, width)) for _ in range(3))
-    return _Head(*inward, rng.normal(scale=_NOISE, size=(width, features)))
+    inward = rng.normal(scale=_NOISE, size=(3, features, width))
+    outward = rng.normal(scale=_NOISE, size=(width, features))
+    return _Head(inward[0], inward[1], inward[2], outward)
 
 
 def _write(attention: Any, head: int, weights: _Head) -> None:
