@@ -14,7 +14,7 @@ LAYER = np.repeat(np.arange(4), 8)
 
 def judged(world: World) -> Verdict:
     made = divergence(world)
-    return verdict(made, ablation_tests(made, draws=200))
+    return verdict(made, ablation_tests(made, draws=100))
 
 
 def holds(found: Verdict) -> dict[str, str]:
