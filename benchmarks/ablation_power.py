@@ -1,7 +1,7 @@
 """How often tests of ablation call sets that mean nothing, and how often a planted circuit.
 
 Run with: python benchmarks/ablation_power.py, or with --into docs/validity.md to put the tables
-there. About ten minutes of one core.
+there. About two minutes of one core.
 """
 
 import argparse
