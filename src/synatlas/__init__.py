@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from synatlas.decompose.series import phiid as phiid
     from synatlas.decompose.target import pid as pid
     from synatlas.decompose.triplets import o_information as o_information
+    from synatlas.intervene.ablate import ablate as ablate
     from synatlas.models.adopt import adopt as adopt
     from synatlas.models.load import load as load
     from synatlas.planning import detectable_excess as detectable_excess
@@ -46,6 +47,7 @@ _PUBLIC = {
     "rank": "synatlas.rank.rank:rank",
     "select": "synatlas.rank.select:select",
     "topology": "synatlas.rank.topology:topology",
+    "ablate": "synatlas.intervene.ablate:ablate",
     "report": "synatlas.report.page:report",
     "save": "synatlas.artifact:save",
     "open": "synatlas.artifact:open_artifact",

@@ -175,8 +175,9 @@ def save(dataset: xr.Dataset, path: str | os.PathLike[str]) -> Path:
 
 def _encoding(array: xr.DataArray) -> dict[str, object]:
     if array.dtype.kind in "UOT":
-        # Fixed-width characters: variable-length strings take seconds for a million pairs.
-        return {"dtype": "S1"}
+        # Fixed-width characters: variable-length strings take seconds for a million pairs. Of no
+        # text there is no width.
+        return {"dtype": "S1"} if array.size else {}
     if array.dtype.kind == "f" and array.size > 4096:
         return {"zlib": True, "complevel": 1, "shuffle": True, "_FillValue": None}
     return {"_FillValue": None} if array.dtype.kind == "f" else {}

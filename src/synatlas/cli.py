@@ -10,6 +10,7 @@ from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
 from synatlas.bars import bars, tell
+from synatlas.commands import ablate
 from synatlas.config import MapConfig
 from synatlas.errors import InputError
 from synatlas.study.commands import compare, difficulty, emerge, run_recipe
@@ -157,6 +158,7 @@ def _summary(run: "Run", seconds: float) -> None:
     tell(lines(run, seconds))
 
 
+app.command(ablate)
 app.command(compare)
 app.command(emerge)
 app.command(run_recipe, name="run")

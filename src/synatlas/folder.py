@@ -17,6 +17,7 @@ FILES: Final[Mapping[str, str]] = {
     "atoms": "atoms.nc",
     "atlas": "atlas.nc",
     "divergence": "divergence.nc",
+    "ablation_tests": "ablation_tests.nc",
     "report": "report.html",
 }
 

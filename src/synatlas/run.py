@@ -233,6 +233,9 @@ class _Journey:
         if dataset.attrs["fingerprint"] != known["fingerprint"]:
             raise _swapped(path)
         self.artifacts["divergence"] = dataset
+        tests = self.folder / FILES["ablation_tests"]
+        if tests.exists():
+            self.artifacts["ablation_tests"] = artifact.open_artifact(tests)
         return known["fingerprint"]
 
     def _stage(self, name: str, parent: str, make: Callable[[], xr.Dataset]) -> xr.Dataset:

@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from synatlas.decompose.nulls import NULLS
+from synatlas.intervene.verdict import verdict
 from synatlas.record.doubts import doubts_of
 from synatlas.run import Run
 
@@ -32,6 +33,29 @@ def lines(run: Run, seconds: float) -> Iterator[str]:
         yield from (f"warning: {doubt}" for doubt in doubts_of(recording))
     if run.reused:
         yield f"reused from {run.folder}: {', '.join(run.reused)}"
+    yield f"{seconds:.1f} s; run folder: {run.folder}"
+    if run.report is not None:
+        yield f"report: {run.report.resolve()}"
+
+
+def ablation_lines(run: Run, seconds: float) -> Iterator[str]:
+    """The outcome of an ablation in at most fifteen lines of plain text."""
+    divergence, tests = run.artifacts["divergence"], run.artifacts["ablation_tests"]
+    sizes, attrs = divergence.sizes, divergence.attrs
+    asked = f", {sizes['item']} questions" if sizes["item"] else ""
+    yield (
+        f"{attrs['model']}: {sizes['unit']} units, {sizes['order'] - 2} orders, {attrs['draws']} "
+        f"random sets of each kind, {sizes['prompt']} prompts{asked}, ablation {attrs['ablation']}"
+    )
+    yield f"noise floor: {float(divergence['noise_floor'].max()):.1e} nat"
+    judged = verdict(divergence, tests)
+    yield ""
+    yield judged.headline
+    for warning in judged.warnings[:WARNINGS_TOLD]:
+        yield f"warning: {warning}"
+    if len(judged.warnings) > WARNINGS_TOLD:
+        yield f"and {len(judged.warnings) - WARNINGS_TOLD} more warnings in the report"
+    yield ""
     yield f"{seconds:.1f} s; run folder: {run.folder}"
     if run.report is not None:
         yield f"report: {run.report.resolve()}"

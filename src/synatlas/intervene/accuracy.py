@@ -125,6 +125,17 @@ def correct(
     return out
 
 
+def check_asked(model: LanguageModel, items: Items) -> None:
+    """Refuse questions that a model's context does not hold, before anything is run.
+
+    Raises
+    ------
+    ConfigError
+        A question and its longest reply exceed the context.
+    """
+    _asked(model, items, tokens=None, system="")
+
+
 def check_masks(keep: Bool[np.ndarray, "mask unit"], units: UnitTable) -> None:
     """Refuse masks of other units than these."""
     if keep.shape[1] != len(units):

@@ -12,7 +12,7 @@ from synatlas.intervene.settings import Settings
 from synatlas.rank.select import count_of
 
 
-def tested_counts(units: int, settings: Settings) -> tuple[int, ...]:
+def levels(units: int, settings: Settings) -> tuple[int, ...]:
     """Numbers of units at which sets are tested."""
     return tuple(sorted({count_of(fraction, units) for fraction in settings.fractions}))
 
@@ -20,7 +20,7 @@ def tested_counts(units: int, settings: Settings) -> tuple[int, ...]:
 def grid(units: int, settings: Settings) -> tuple[int, ...]:
     """Numbers of units that every order is ablated at: even steps to all, and the tested ones."""
     even = np.round(np.linspace(0, units, settings.points + 1)[1:]).astype(int).tolist()
-    return tuple(sorted({max(1, n) for n in even} | {*tested_counts(units, settings)}))
+    return tuple(sorted({max(1, n) for n in even} | {*levels(units, settings)}))
 
 
 @final

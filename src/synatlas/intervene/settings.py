@@ -27,6 +27,10 @@ ORDERS: Final = (
 )
 
 
+#: Ablations that exchange vectors by their place in given texts: no questions can be asked.
+OF_TEXTS: Final = ("mean_position", "resample")
+
+
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
@@ -61,6 +65,10 @@ class Settings:
     questions: int = 6
     accuracy_draws: int = 19
     seed: int = 0
+
+    def silent(self) -> "Settings":
+        """The same without questions where the ablation is of given texts alone."""
+        return replace(self, questions=0) if self.ablation in OF_TEXTS else self
 
     def fitted(self) -> "Settings":
         """The same with no more followed or asked draws than there are."""

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, final
+from typing import Any, Final, final
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from synatlas.intervene.texts import Text
 from synatlas.models.load import LanguageModel
 from synatlas.models.quiet import quiet
 from synatlas.models.reducers import identity
@@ -16,23 +17,6 @@ from synatlas.models.units import UnitTable
 
 #: Fewest prompts over which the mean of a step is one.
 LEAST_PROMPTS: Final = 2
-
-
-class Text(NamedTuple):
-    """Token ids of a prompt and of the reply to it; without a prompt the reply is a document."""
-
-    prompt: tuple[int, ...]
-    reply: tuple[int, ...]
-
-    @property
-    def fed(self) -> list[int]:
-        """What the model reads, as in the recording: all but the last token of a reply."""
-        return [*self.prompt, *self.reply[:-1]] if self.prompt else [*self.reply]
-
-    @property
-    def first(self) -> int:
-        """Position of the first sample, where the reply begins to be predicted."""
-        return max(len(self.prompt) - 1, 0)
 
 
 def read_vectors(

@@ -34,9 +34,6 @@ from synatlas.rank.verdict import Verdict
 #: Orders that the leading one is compared with, where they were run.
 COMPARED: Final = ("redundant_first", "norm", "gradient", "autocorrelation_baseline")
 
-#: Orders that are made from damage in the same prompts.
-MEASURED: Final = ("single_unit", "gradient")
-
 #: Fewest prompts that speak for others.
 FEW_PROMPTS: Final = 10
 
@@ -183,11 +180,6 @@ def _warnings(
     prompts = found["kl"].values.shape[3]
     if prompts < FEW_PROMPTS:
         warnings.append(f"{prompts} prompts are few: intervals over prompts are too narrow.")
-    if judged.leading in MEASURED:
-        warnings.append(
-            f"The leading order was made from what {spoken_order(judged.leading)} damages in these "
-            "prompts: that it damages more than random units is no finding."
-        )
     floor = float(tests["noise_floor"])
     least = float(tests["damage"].sel(outcome="kl").min())
     if floor > 0.1 * abs(least):
