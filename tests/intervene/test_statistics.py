@@ -15,7 +15,7 @@ from synatlas.intervene.areas import trapezoid
 from synatlas.intervene.statistics import ablation_tests
 from synatlas.intervene.tested import LAYERS_DIFFER, TESTED, TOO_FEW_DRAWS, TOO_FEW_SETS
 
-DRAWS = 200
+DRAWS = 100
 
 
 @cache
@@ -128,14 +128,14 @@ def test_the_oracle_has_all_of_its_own_area() -> None:
 def test_excess_in_abstract_prompts_is_found_and_only_there() -> None:
     rng = np.random.default_rng(4)
     orders = {"rank_of_difference": rng.permutation(32)}
-    world = World(orders=orders, boost=2.0, prompts=10)
-    tests = ablation_tests(divergence(world), draws=999)
+    world = World(orders=orders, boost=2.0, prompts=8)
+    tests = ablation_tests(divergence(world), draws=199)
     for name in ("contrast_p", "contrast_log_p", "contrast_p_sets"):
         assert at(tests, name, control="random_depth_matched") <= 0.02, name
     ratio = tests["category_ratio"].sel(outcome="kl", control="random_depth_matched")
     others = float(ratio.sel(category=["arithmetic", "grammar"]).mean())
     assert float(ratio.sel(category="abstract")) == pytest.approx(2 * others, rel=0.1)
-    calm = ablation_tests(divergence(World(orders=orders, prompts=10)), draws=999)
+    calm = ablation_tests(divergence(World(orders=orders, prompts=8)), draws=199)
     assert at(calm, "contrast_log_p", control="random_depth_matched") > 0.05
     assert np.isnan(at(calm, "contrast_log_p", outcome="lost_accuracy", control="random"))
 

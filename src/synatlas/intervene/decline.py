@@ -1,5 +1,6 @@
 """Whether damage grows gradually or at once as more units are ablated."""
 
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
@@ -121,7 +122,7 @@ def _aicc(
     curves: Float[np.ndarray, "draw point"], x: Float[np.ndarray, " point"]
 ) -> Float[np.ndarray, "draw form"]:
     n = x.size
-    rest = np.stack([_least_squares(curves, bases) for bases in _bases(x).values()], axis=1)
+    rest = np.stack([_least_squares(curves, one) for one in _bases(tuple(x.tolist()))], axis=1)
     # An exact fit leaves rounding, not nothing: the comparison stays finite.
     floor = 1e-12 * (curves**2).sum(axis=1, keepdims=True)
     rest = np.maximum(rest, np.maximum(floor, 1e-300))
@@ -129,26 +130,30 @@ def _aicc(
     return n * np.log(rest / n) + 2 * k + 2 * k * (k + 1) / (n - k - 1)
 
 
-def _bases(x: Float[np.ndarray, " point"]) -> dict[str, list[np.ndarray]]:
-    """What spans each form, for every value of the parameters that are searched."""
+@lru_cache(maxsize=4)
+def _bases(points: tuple[float, ...]) -> tuple[np.ndarray, ...]:
+    """Orthonormal bases of each form, for every value of the parameters that are searched.
+
+    One array (basis, point, dimension) for each of `FORMS`.
+    """
+    x = np.array(points)
     one = np.ones(x.size)
     turns = np.linspace(0, 1, 26)
     widths = np.geomspace(_WIDEST_STEP, 1, 7) / (2 * np.log(9))
-    return {
-        "line": [np.stack([one, x])],
-        "power": [np.stack([one, x**g]) for g in np.geomspace(0.2, 6, 30)],
-        "sigmoid": [np.stack([one, 1 / (1 + np.exp(-(x - t) / w))]) for t in turns for w in widths],
-        "jump": [np.stack([one, x, (x > c).astype(float)]) for c in (x[1:] + x[:-1]) / 2],
-    }
+    spans = (
+        [(one, x)],
+        [(one, x**g) for g in np.geomspace(0.2, 6, 30)],
+        [(one, 1 / (1 + np.exp(-(x - t) / w))) for t in turns for w in widths],
+        [(one, x, (x > c).astype(float)) for c in (x[1:] + x[:-1]) / 2],
+    )
+    return tuple(np.linalg.qr(np.array(span).swapaxes(1, 2))[0] for span in spans)
 
 
 def _least_squares(
-    curves: Float[np.ndarray, "draw point"], bases: list[np.ndarray]
+    curves: Float[np.ndarray, "draw point"], bases: Float[np.ndarray, "basis point dimension"]
 ) -> Float[np.ndarray, " draw"]:
     """Smallest sum of squares that any of the bases leaves."""
-    total = (curves**2).sum(axis=1)
-    best = np.full(len(curves), np.inf)
-    for basis in bases:
-        q = np.linalg.qr(basis.T)[0]
-        best = np.minimum(best, total - ((curves @ q) ** 2).sum(axis=1))
-    return best
+    count, points, dimensions = bases.shape
+    flat = bases.swapaxes(0, 1).reshape(points, count * dimensions)
+    explained = ((curves @ flat) ** 2).reshape(len(curves), count, dimensions).sum(axis=2)
+    return (curves**2).sum(axis=1) - explained.max(axis=1)

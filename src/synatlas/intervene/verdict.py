@@ -34,6 +34,9 @@ from synatlas.rank.verdict import Verdict
 #: Orders that the leading one is compared with, where they were run.
 COMPARED: Final = ("redundant_first", "norm", "gradient", "autocorrelation_baseline")
 
+#: Orders that are made from damage in the same prompts.
+MEASURED: Final = ("single_unit", "gradient")
+
 #: Fewest prompts that speak for others.
 FEW_PROMPTS: Final = 10
 
@@ -180,6 +183,11 @@ def _warnings(
     prompts = found["kl"].values.shape[3]
     if prompts < FEW_PROMPTS:
         warnings.append(f"{prompts} prompts are few: intervals over prompts are too narrow.")
+    if judged.leading in MEASURED:
+        warnings.append(
+            f"The leading order was made from what {spoken_order(judged.leading)} damages in these "
+            "prompts: that it damages more than random units is no finding."
+        )
     floor = float(tests["noise_floor"])
     least = float(tests["damage"].sel(outcome="kl").min())
     if floor > 0.1 * abs(least):
@@ -210,6 +218,9 @@ def _warnings(
                 if clean < 0.5
                 else f"The clean model answers {clean:.0%} of the questions right: they are easy."
             )
+        lost = tests["damage"].sel(outcome="lost_accuracy")
+        if not (lost != 0).any():
+            warnings.append("No set of units changes how many questions are answered right.")
     return tuple(warnings)
 
 
