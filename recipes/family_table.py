@@ -17,8 +17,12 @@ REFERENCE = "reference"
 APART = 0.1
 #: what those reasons may be, as far as they are known; none was tested by another training
 REASONS = {
-    "dense": "it has half the heads and half the parameters, and its one seed learnt the first "
-    "level of social by half only",
+    "dense": "it has half the heads and half the parameters; its other seed learnt the first level "
+    "of social by half too",
+    "dense-seed1": "it has half the heads and half the parameters, and is as `dense` is",
+    "small": "it is half as wide as `dense`, whose rules for sums of several numbers and for "
+    "abstract answers come in the second half of training; its last loss is that of `dense` half "
+    "way",
     "moe": "each expert sees a quarter of the tokens that a feed-forward block of `dense` sees, "
     "and the rules that `dense` learns late come later still",
     "recurrent": "grammar, common sense, abstract and social answers are made of words of the "
