@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from synatlas.artifact import check, fingerprint_of, finish, open_artifact, require, save
 from synatlas.errors import ArtifactError
+from synatlas.netcdf import read
 from synatlas.record.recording import RECORDING
 
 TEXT = st.text(
@@ -55,6 +56,35 @@ def test_round_trip_is_identical_and_bytes_repeat(tmp_path: Path) -> None:
     assert open_artifact(tmp_path / "a.nc").identical(made)
     assert (tmp_path / "a.nc").read_bytes() == (tmp_path / "b.nc").read_bytes()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.nc", "b.nc"]
+
+
+@pytest.mark.parametrize("kind", ["recording", "others"])
+def test_a_file_is_read_as_xarray_reads_it(kind: str, tmp_path: Path) -> None:
+    """Texts, scalars, empty sizes, attributes of every kind, coordinates of two dimensions."""
+    other = xr.Dataset(
+        {
+            "flag": (
+                "x",
+                np.array([True, False, True]),
+                {"valid": [1, 2], "one": [5], "say": ["a"]},
+            ),
+            "none": (("x", "empty"), np.zeros((3, 0)), {"names": ["a", "b"], "half": 0.5}),
+            "alone": ((), 3.5),
+            "square": (("x", "x2"), np.eye(3)),
+        },
+        coords={"x": ["a", "", "ü"], "both": (("x", "x2"), np.ones((3, 3))), "when": 7},
+        attrs={"n": 3, "text": "", "list": ["p", "q"], "array": np.arange(3)},
+    )
+    (recording() if kind == "recording" else other).to_netcdf(tmp_path / "a.nc", engine="h5netcdf")
+    with xr.open_dataset(tmp_path / "a.nc", engine="h5netcdf") as stored:
+        expected = stored.load()
+    found = read(tmp_path / "a.nc")
+    xr.testing.assert_identical(found, expected)
+    assert list(found.variables) == list(expected.variables)
+    for one, there in ((found, expected), *((found[n], expected[n]) for n in found.variables)):
+        assert {k: type(v) for k, v in one.attrs.items()} == {
+            k: type(v) for k, v in there.attrs.items()
+        }
 
 
 @settings(max_examples=25, derandomize=True, deadline=None)

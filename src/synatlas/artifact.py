@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 import xarray as xr
 
+from synatlas import netcdf
 from synatlas.errors import ArtifactError
 
 #: Schema name -> where it is defined. Names only: opening a file imports nothing else.
@@ -86,7 +87,7 @@ def check(dataset: xr.Dataset, schema: Schema) -> xr.Dataset:
             raise _difference(schema, f"no attribute {name!r}", f"attribute {name!r}")
     for name, declared in schema.declared().items():
         if name in dataset.variables:
-            _check_variable(dataset[name], declared, name, schema)
+            _check_variable(dataset.variables[name], declared, name, schema)
         elif declared.required:
             raise _difference(schema, f"no variable {name!r}", f"{name}{declared.dims}")
     unknown = sorted(set(map(str, dataset.variables)) - set(schema.declared()))
@@ -101,7 +102,7 @@ def _check_attr(dataset: xr.Dataset, schema: Schema, name: str, expected: object
         raise _difference(schema, f"{name} = {found!r}", f"{name} = {expected!r}")
 
 
-def _check_variable(array: xr.DataArray, declared: Variable, name: str, schema: Schema) -> None:
+def _check_variable(array: xr.Variable, declared: Variable, name: str, schema: Schema) -> None:
     if array.dims != declared.dims:
         raise _difference(schema, f"{name} with dims {array.dims}", f"dims {declared.dims}")
     if declared.dtype == "str":
@@ -163,7 +164,7 @@ def save(dataset: xr.Dataset, path: str | os.PathLike[str]) -> Path:
     target = Path(path)
     stored = check(dataset, schema_of(dataset, target)).copy(deep=False)
     stored.attrs = {**dataset.attrs, "content_digest": content_digest(dataset)}
-    encoding = {str(name): _encoding(stored[name]) for name in stored.variables}
+    encoding = {str(name): _encoding(array) for name, array in stored.variables.items()}
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         stored.to_netcdf(temporary, engine="h5netcdf", encoding=encoding)
@@ -173,7 +174,7 @@ def save(dataset: xr.Dataset, path: str | os.PathLike[str]) -> Path:
     return target
 
 
-def _encoding(array: xr.DataArray) -> dict[str, object]:
+def _encoding(array: xr.Variable) -> dict[str, object]:
     if array.dtype.kind in "UOT":
         # Fixed-width characters: variable-length strings take seconds for a million pairs. Of no
         # text there is no width.
@@ -200,15 +201,13 @@ def open_artifact(path: str | os.PathLike[str]) -> xr.Dataset:
             remedy="check the path, or run the stage that writes it",
         )
     try:
-        with xr.open_dataset(source, engine="h5netcdf") as stored:
-            dataset = stored.load()
+        dataset = netcdf.read(source)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise _damaged(source, f"it cannot be read ({type(error).__name__})") from error
-    for name in dataset.variables:
-        dataset[name].encoding = {}
-        if dataset[name].dtype.kind in "OS":
+    for name, array in tuple(dataset.variables.items()):
+        if array.dtype.kind in "OS":
             dataset[name] = dataset[name].astype(str)
-    dataset.encoding = {}
+    dataset = dataset.drop_encoding()
     check(dataset, schema_of(dataset, source))
     digest = dataset.attrs.pop("content_digest", None)
     if digest != content_digest(dataset):
@@ -243,7 +242,7 @@ def content_digest(dataset: xr.Dataset) -> str:
     """Digest of every value, label and attribute, independent of file layout."""
     digest = hashlib.blake2b(digest_size=16)
     for name in sorted(map(str, dataset.variables)):
-        array = dataset[name]
+        array = dataset.variables[name]
         values = array.values
         if values.dtype.kind in "UOT":
             kind, payload = "str", "\x00".join(map(str, values.ravel().tolist())).encode()
