@@ -28,6 +28,7 @@ def test_a_folder_is_mapped(
     tiny_tokenizer().save_pretrained(folder)
     prompts.write_text("prompt\nOne two\nWhy is it so\n")
     options = {"out": out, "prompts": prompts, "units": units, "tokens": 16, "surrogates": 2}
+    options["nulls"] = "window_shift"
     given = ["map", str(folder), *(f"--{key}={value}" for key, value in options.items())]
     assert main(given) == 0
     atlas = sa.open(out / "atlas.nc")

@@ -21,7 +21,7 @@ from synatlas.config import MapConfig
 from synatlas.decompose.nulls import NULLS
 from synatlas.errors import ArtifactError, RunFolderError
 from synatlas.folder import FILES
-from synatlas.run import Run, map
+from synatlas.run import Run, advance, map
 from synatlas.summary import lines
 
 LlamaFolder = Callable[..., Path]
@@ -41,17 +41,29 @@ def config(model: Path, prompts: Path, out: Path, **changes: object) -> MapConfi
     return MapConfig.from_settings({**settings, **changes})
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    return {name: (folder / name).read_bytes() for name in FILES.values()}
+#: Files of a run to its report.
+MADE = tuple(FILES[stage] for stage in ("recording", "atoms", "atlas", "report"))
+
+
+def contents(folder: Path, names: tuple[str, ...] = MADE) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in names}
 
 
 @pytest.fixture(scope="module")
-def done(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def calls() -> list[str]:
+    """What the undisturbed run told of its progress."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def done(tiny: Path, tmp_path_factory: pytest.TempPathFactory, calls: list[str]) -> Run:
     """An undisturbed run."""
     base = tmp_path_factory.mktemp("undisturbed")
     path = base / "prompts.csv"
     path.write_text("id,prompt\na,One two\nb,Tell me\nc,Why is it so\nd,<b>bold</b>\n")
-    return map(config(tiny, path, base / "run"))
+    return map(
+        config(tiny, path, base / "run"), progress=lambda what, done, total: calls.append(what)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +72,7 @@ def prompts_of(done: Run) -> Path:
 
 
 def test_every_artifact_is_there_and_opens(done: Run) -> None:
-    assert sorted(p.name for p in done.folder.iterdir()) == sorted([*FILES.values(), "run.json"])
+    assert sorted(p.name for p in done.folder.iterdir()) == sorted([*MADE, "run.json"])
     for name in ("recording", "atoms", "atlas"):
         assert sa.open(done.folder / FILES[name]).identical(done.artifacts[name])
     record = json.loads((done.folder / "run.json").read_text())
@@ -110,10 +122,11 @@ def test_other_prompts_under_the_same_name_are_another_run(
 
 def test_force_replaces(done: Run, tiny: Path, prompts_of: Path, tmp_path: Path) -> None:
     shutil.copytree(done.folder, tmp_path / "run")
-    run = map(config(tiny, prompts_of, tmp_path / "run", lag=2, force=True))
+    run = advance(config(tiny, prompts_of, tmp_path / "run", lag=2, force=True), until="atoms")
     assert run.reused == ()
     assert run.atoms.attrs["lag"] == 2
-    assert map(config(tiny, prompts_of, tmp_path / "run", lag=2)).reused[0] == "recording"
+    again = advance(config(tiny, prompts_of, tmp_path / "run", lag=2), until="atoms")
+    assert again.reused == ("recording", "atoms")
 
 
 def test_force_with_bad_input_loses_nothing(
@@ -168,50 +181,52 @@ class Interrupt:
 
 
 def test_interrupted_anywhere_and_resumed_is_bitwise_undisturbed(
-    done: Run, tiny: Path, prompts_of: Path, tmp_path: Path
+    done: Run, tiny: Path, prompts_of: Path, tmp_path: Path, calls: list[str]
 ) -> None:
-    calls = []
-    map(
-        config(tiny, prompts_of, tmp_path / "count"),
-        progress=lambda what, done, total: calls.append(what),
-    )
     assert len(set(calls)) >= 2
     for at in np.unique(np.linspace(1, len(calls), 5).astype(int)):
         folder = tmp_path / f"run{at}"
         with pytest.raises(KeyboardInterrupt):
             map(config(tiny, prompts_of, folder), progress=Interrupt(int(at)))
-        map(config(tiny, prompts_of, folder))
-        assert contents(folder) == contents(done.folder), at
-        assert sorted(p.name for p in folder.iterdir()) == sorted([*FILES.values(), "run.json"])
+        advance(config(tiny, prompts_of, folder), until="atlas")
+        assert contents(folder, MADE[:3]) == contents(done.folder, MADE[:3]), at
+        assert sorted(p.name for p in folder.iterdir()) == sorted([*MADE[:3], "run.json"])
+    # The report is made of the artifacts alone.
+    map(config(tiny, prompts_of, folder))
+    assert contents(folder) == contents(done.folder)
 
 
 def test_a_resumed_run_keeps_its_batch_size(tiny: Path, prompts_of: Path, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         map(config(tiny, prompts_of, tmp_path / "run", batch_size=3), progress=Interrupt(2))
-    map(config(tiny, prompts_of, tmp_path / "run", batch_size=1))
+    advance(config(tiny, prompts_of, tmp_path / "run", batch_size=1), until="recording")
     assert json.loads((tmp_path / "run" / "run.json").read_text())["batch_size"] == 3
 
 
 def test_killed_outright_and_resumed(
-    done: Run, tiny: Path, prompts_of: Path, tmp_path: Path
+    done: Run, tiny: Path, prompts_of: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = [
-        sys.executable, "-m", "synatlas.cli", "map", str(tiny), "--prompts", str(prompts_of),
-        "--out", str(tmp_path / "run"), "--tokens", "24", "--prompt-style", "raw",
-        "--surrogates", "5", "--batch-size", "2", "--threads", "1",
+    arguments = [
+        "map", str(tiny), "--prompts", str(prompts_of), "--out", str(tmp_path / "run"),
+        "--tokens", "24", "--prompt-style", "raw", "--surrogates", "5", "--batch-size", "2",
+        "--threads", "1",
     ]  # fmt: skip
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "synatlas.cli", *arguments],
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
     deadline = time.monotonic() + 120
     while not (tmp_path / "run" / "run.json").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    finished = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert finished.returncode == 0, finished.stderr
+    assert process.returncode == -signal.SIGKILL
+    assert main(arguments) == 0
     assert contents(tmp_path / "run") == contents(done.folder)
-    lines = finished.stdout.splitlines()
-    assert len(lines) <= 15
-    assert lines[-1].endswith("report.html")
+    told = capsys.readouterr().out.splitlines()
+    assert len(told) <= 15
+    assert told[-1].endswith("report.html")
 
 
 def test_stages_alone_equal_the_whole(
@@ -250,8 +265,13 @@ def test_the_last_lines_are_few_whatever_the_warnings(done: Run) -> None:
 def test_a_random_network_of_the_same_architecture(
     done: Run, tiny: Path, prompts_of: Path, tmp_path: Path
 ) -> None:
-    one = map(config(tiny, prompts_of, tmp_path / "a", random_init=True, init_seed=3))
-    two = map(config(tiny, prompts_of, tmp_path / "b", random_init=True, init_seed=4))
+    one, two = (
+        advance(
+            config(tiny, prompts_of, tmp_path / str(seed), random_init=True, init_seed=seed),
+            until="recording",
+        )
+        for seed in (3, 4)
+    )
     assert not np.allclose(one.recording["activity"], done.recording["activity"])
     assert not np.allclose(one.recording["activity"], two.recording["activity"])
 
@@ -266,15 +286,18 @@ def test_nuisances_belong_to_the_run(done: Run, tiny: Path, prompts_of: Path) ->
     out = done.folder.parent / "without"
     arguments = ["--prompts", prompts_of, "--out", out, "--tokens", 24, "--batch-size", 2]
     names = ["--nuisance", "token", "--nuisance", "trend", "--nulls", "same_step"]
+    names += ["--surrogates", "5"]
     assert main(["map", *map_text(tiny, *arguments, *names), "--prompt-style", "raw"]) == 0
     atoms = sa.open(out / FILES["atoms"])
-    again = sa.decompose(done.recording, nuisance=("trend", "token"), nulls=("same_step",))
+    again = sa.decompose(
+        done.recording, nuisance=("trend", "token"), nulls=("same_step",), surrogates=5
+    )
     assert atoms.attrs["nuisance"] == "trend, token"
     assert again.identical(atoms)
     assert again.attrs["fingerprint"] != done.atoms.attrs["fingerprint"]
     assert not np.allclose(again["atom"], done.atoms["atom"])
     with pytest.raises(RunFolderError, match="nuisance"):
-        map(config(tiny, prompts_of, out, nulls=["same_step"], surrogates=None))
+        map(config(tiny, prompts_of, out, nulls=["same_step"]))
 
 
 def test_a_direction_belongs_to_the_run_by_its_values(
@@ -302,9 +325,10 @@ def test_the_estimator_belongs_to_the_run(
     out = done.folder.parent / "binary"
     arguments = ["--prompts", prompts_of, "--out", out, "--tokens", 24, "--batch-size", 2]
     names = ["--estimator", "binary", "--nulls", "same_step", "--prompt-style", "raw"]
+    names += ["--surrogates", "5"]
     assert main(["map", *map_text(tiny, *arguments), *names]) == 0
     atoms = sa.open(out / FILES["atoms"])
-    again = sa.decompose(done.recording, estimator="binary", nulls=("same_step",))
+    again = sa.decompose(done.recording, estimator="binary", nulls=("same_step",), surrogates=5)
     assert again.identical(atoms)
     assert "same_step" in json.loads(atoms.attrs["nulls_left_out"])
     assert np.isnan(sa.open(out / FILES["atlas"])["integration"]).all()
