@@ -159,13 +159,14 @@ def test_what_is_settled_stays_so_and_nothing_else_is(text: str, more: str, answ
         assert any(is_correct(item, text + gap + end) for gap in ("", " ") for end in ends)
 
 
-def stopped(replies: Sequence[str], **options: Any) -> list[int]:
+def stopped(replies: Sequence[str], most: int = 0, **options: Any) -> list[int]:
     """Tokens, which are bytes, after which each reply is said to be done."""
     tokenizer = tiny_tokenizer()
     rows = [tokenizer(reply)["input_ids"] for reply in replies]
     longest = max(map(len, rows))
     ids = torch.tensor([[5, *row, *[2] * (longest - len(row))] for row in rows])
-    stop = Answered(tokenizer, prompt=1, **options)
+    limits = {"longest": [most or 10 * longest] * len(rows)}
+    stop = Answered(tokenizer, prompt=1, **limits, **options)
     done = torch.stack([stop(ids[:, : 1 + n], None) for n in range(1, longest + 1)])
     return [int(row.float().argmax()) + 1 if bool(row.any()) else 0 for row in done.T]
 
@@ -181,3 +182,4 @@ def test_a_reply_ends_where_nothing_can_change() -> None:
     text = "one\n\nanother\nQuestion: what?"
     assert stopped([text], first_line=False, end="\nQuestion:") == [len(text) - len(" what?")]
     assert stopped([text], first_line=False) == [0]
+    assert stopped(["\n" * 9, " yes or"], most=5, first_line=True, answers=["no"] * 2) == [5, 2]

@@ -28,7 +28,8 @@ from synatlas.tasks.prompts import Prompts
 #: Runs the model with row i's units ablated where ``keep[i]`` is False.
 Applied = Callable[[Bool[Tensor, "row unit"]], AbstractContextManager[None]]
 
-#: Tokens that a reply may have beyond the longest answer, which may be spelled otherwise.
+#: Tokens that a reply may have beyond those of its exact answer, which may be spelled otherwise
+#: or follow blank lines.
 _SPARE: Final = 8
 
 #: What models that are asked in a style write when they go on to a question of their own.
@@ -51,15 +52,13 @@ class _Asked:
     ----------
     items : the questions.
     prompts : tokens of each.
-    expected : tokens of each answer, 0 where replies may be of any length.
-    tokens : longest reply.
+    tokens : longest reply to each.
     end : text that ends a free reply, empty where there is none.
     """
 
     items: Items
     prompts: Sequence[Sequence[int]]
-    expected: Sequence[int]
-    tokens: int
+    tokens: Sequence[int]
     end: str
 
 
@@ -91,8 +90,8 @@ def correct(
     items : questions, see :func:`synatlas.intervene.items.generated` and
         :func:`synatlas.intervene.items.read_items`.
     applied : given the masks of a batch's rows, a context in which they are applied.
-    tokens : longest reply; by the items' marking where None: for exact answers what the longest
-        of them takes, else 64 tokens for a line and 256 for a free reply.
+    tokens : longest reply; by the items' marking where None: where answers are exact the tokens of
+        each and 8 more, else 64 for a line and 256 for a free reply.
     system : system prompt, put before every question.
     batch_size : rows at once; by memory where None. No answer depends on it beyond rounding.
     progress : told how many of all replies are there.
@@ -112,7 +111,7 @@ def correct(
     _check(tokens=tokens, batch_size=batch_size)
     asked = _asked(model, items, tokens=tokens, system=system)
     out = np.zeros((len(keep), len(items)), dtype=np.int8)
-    lengths = [len(prompt) + asked.tokens for prompt in asked.prompts] * len(keep)
+    lengths = [len(p) + n for p, n in zip(asked.prompts, asked.tokens, strict=True)] * len(keep)
     rows = batch_size or (rows_at_once(model, lengths) if lengths else 1)
     done = 0
     with fitting_threads(model):
@@ -158,15 +157,14 @@ def _asked(model: LanguageModel, items: Items, *, tokens: int | None, system: st
     """Items in the form and the tokens of a model."""
     marking = MARKINGS[items.marking]
     style = style_name(items.style, model.tokenizer)
-    expected = [len(spelled(model.tokenizer, a)) if marking.exact else 0 for a in items.answers]
-    most = tokens or marking.tokens or max(expected) + _SPARE
+    most = tokens or marking.tokens
+    longest = [most or len(spelled(model.tokenizer, a)) + _SPARE for a in items.answers]
     prompts = Prompts(items.ids, items.questions, items.categories)
-    rendered = rendered_prompts(model, prompts, style, system, most)
+    rendered = rendered_prompts(model, prompts, style, system, max(longest))
     return _Asked(
         items=items,
         prompts=[prompt.ids for prompt in rendered],
-        expected=expected,
-        tokens=most,
+        tokens=longest,
         end="" if marking.first_line else _NEXT_QUESTION.get(style, ""),
     )
 
@@ -188,7 +186,7 @@ def _batches(model: LanguageModel, asked: _Asked, masks: int, rows: int) -> list
         ]
         for group in groups([len(asked.prompts[row.item]) for row in block], together):
             alike = [block[i] for i in group]
-            alike.sort(key=lambda row: (asked.expected[row.item], len(asked.prompts[row.item])))
+            alike.sort(key=lambda row: (asked.tokens[row.item], len(asked.prompts[row.item])))
             batches += [alike[i : i + rows] for i in range(0, len(alike), rows)]
     return batches
 
@@ -219,17 +217,21 @@ def _marked(
 ) -> list[bool]:
     items, marking = asked.items, MARKINGS[asked.items.marking]
     prompts = [asked.prompts[row.item] for row in batch]
+    longest = [asked.tokens[row.item] for row in batch]
     stop = Answered(
         model.tokenizer,
         prompt=max(map(len, prompts)),
+        longest=longest,
         first_line=marking.first_line,
         end=asked.end,
         answers=[items.answers[row.item] for row in batch] if marking.exact else None,
     )
     masks = torch.from_numpy(keep[[row.mask for row in batch]]).to(model.device)
     with applied(masks):
-        replies = continued(model, prompts, tokens=asked.tokens, stop_at_eos=True, stop=stop)
-    texts = [str(model.tokenizer.decode(reply, skip_special_tokens=True)) for reply in replies]
+        replies = continued(model, prompts, tokens=max(longest), stop_at_eos=True, stop=stop)
+    # Where other rows went on, a reply is longer than its own longest.
+    cut = [reply[:most] for reply, most in zip(replies, longest, strict=True)]
+    texts = [str(model.tokenizer.decode(reply, skip_special_tokens=True)) for reply in cut]
     if asked.end:
         texts = [text.split(asked.end, maxsplit=1)[0] for text in texts]
     return [items.right[row.item](text) for row, text in zip(batch, texts, strict=True)]

@@ -19,6 +19,7 @@ class Answered(StoppingCriteria):
     ----------
     tokenizer : turns tokens into text.
     prompt : places of a row before its reply.
+    longest : most tokens of each reply.
     first_line : whether a line that is not blank is all that is asked for.
     end : a text behind which nothing counts; none where empty.
     answers : for each row the only right words, where a reply that departs from them is wrong.
@@ -29,12 +30,14 @@ class Answered(StoppingCriteria):
         tokenizer: Any,
         *,
         prompt: int,
+        longest: Sequence[int],
         first_line: bool,
         end: str = "",
         answers: Sequence[str] | None = None,
     ) -> None:
         self._tokenizer = tokenizer
         self._prompt = prompt
+        self._longest = longest
         self._first_line = first_line
         self._end = end
         self._answers = answers
@@ -53,6 +56,8 @@ class Answered(StoppingCriteria):
         return torch.tensor(self._done, device=input_ids.device)
 
     def _is_done(self, row: int, reply: list[int]) -> bool:
+        if len(reply) >= self._longest[row]:
+            return True
         if self._spelled is not None and reply == self._spelled[row][: len(reply)]:
             return False
         if self._answers is not None:
