@@ -30,7 +30,7 @@ def bundled() -> LanguageModel:
 
 @pytest.fixture(scope="module")
 def items() -> Items:
-    levels = {"grammar": (1,), "arithmetic": (1,), "abstract": (1,), "social": (1, 2)}
+    levels = {"grammar": (1,), "abstract": (1,), "social": (1,)}
     return generated(2, seed=3, levels=levels)
 
 
@@ -62,7 +62,7 @@ def some_masks(units: int) -> np.ndarray:
 
 def test_answers_are_those_of_plain_generation(bundled: LanguageModel, items: Items) -> None:
     keep = some_masks(len(bundled.units))
-    expected = plainly(bundled, keep, items, tokens=20)
+    expected = plainly(bundled, keep, items, tokens=16)
     told: list[tuple[int, int]] = []
     found = measured(
         bundled, keep, items, progress=lambda what, done, total: told.append((done, total))
@@ -147,7 +147,7 @@ def test_what_cannot_be_asked_is_refused(
 words = st.text("ab \n", max_size=8)
 
 
-@settings(deadline=None, derandomize=True, max_examples=200)
+@settings(deadline=None, derandomize=True, max_examples=120)
 @given(words, words, st.sampled_from(["a", "ab b", "ba a b"]))
 def test_what_is_settled_stays_so_and_nothing_else_is(text: str, more: str, answer: str) -> None:
     item = Item("", answer, "social", 1)
