@@ -18,7 +18,7 @@ BUNDLED: Final = "bundled:"
 BUNDLED_FOLDER: Final = Path(__file__).parent / "bundled"
 
 #: Models that the repository holds and the package does not: small ones trained on the same data.
-FAMILY: Final = ("dense", "dense-seed1", "small", "moe", "recurrent")
+FAMILY: Final = ("dense", "dense-seed1", "dense-seed2", "small", "moe", "recurrent")
 
 #: The root of a source checkout, if this is one, and where its models lie.
 _CHECKOUT: Final = BUNDLED_FOLDER.parents[3]
