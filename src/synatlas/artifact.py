@@ -179,9 +179,9 @@ def _encoding(array: xr.Variable) -> dict[str, object]:
         # Fixed-width characters: variable-length strings take seconds for a million pairs. Of no
         # text there is no width.
         return {"dtype": "S1"} if array.size else {}
-    if array.dtype.kind == "f" and array.size > 4096:
-        return {"zlib": True, "complevel": 1, "shuffle": True, "_FillValue": None}
-    return {"_FillValue": None} if array.dtype.kind == "f" else {}
+    fill = {"_FillValue": None} if array.dtype.kind == "f" else {}
+    packed = {"zlib": True, "complevel": 1, "shuffle": True}
+    return fill | packed if array.size > 4096 else fill
 
 
 def open_artifact(path: str | os.PathLike[str]) -> xr.Dataset:

@@ -6,6 +6,7 @@ from typing import Any, Final
 import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
+from scipy.stats import binomtest
 
 from synatlas.inference import percentile_interval, resampling_weights
 from synatlas.intervene.decline import DECLINES
@@ -202,8 +203,8 @@ def _accuracy(divergence: xr.Dataset, tests: xr.Dataset) -> Plot | None:
         "Answers",
         accuracy_figure(divergence, tests),
         "How to read it: the share of questions answered right with the first units of an order"
-        " ablated; the line is the clean model. Bars of orders have 95 % intervals over questions,"
-        " paired with the clean answers; those of random units hold 5 to 95 % of the draws.",
+        " ablated; the line is the clean model. Bars of orders have 95 % intervals over questions"
+        " (Wilson); those of random units hold 5 to 95 % of the draws.",
     )
 
 
@@ -218,12 +219,13 @@ def accuracy_figure(divergence: xr.Dataset, tests: xr.Dataset) -> go.Figure:
     names = [spoken(order) for order in orders] + [_CONTROLS[c][1] for c in controls]
     figure = canvas(height=130 + 62 * len(names), x_title="share answered right")
     for k, n in enumerate(at["tested"].values.tolist()):
-        lost = at["damage"].sel(order=orders).values[:, k]
-        bounds = at["damage_interval"].sel(order=orders).values[:, k]
+        right = divergence["correct"].sel(order=orders, n_ablated=n).isel(draw=0)
+        found = [binomtest(int(row.sum()), row.size).proportion_ci(0.95, "wilson") for row in right]
         mean = at["control_damage"].sel(control=controls).values[:, k]
         spread = at["control_quantile"].sel(control=controls).values[:, k]
-        value = clean - np.r_[lost, mean]
-        low, high = (clean - np.r_[bounds[:, i], spread[:, i]] for i in (1, 0))
+        value = np.r_[right.mean("item"), clean - mean]
+        low = np.r_[[one.low for one in found], clean - spread[:, 1]]
+        high = np.r_[[one.high for one in found], clean - spread[:, 0]]
         figure.add_bar(
             y=names,
             x=value,
