@@ -38,7 +38,7 @@ SHARE: Final = 0.25
 def damage_row(run: Path) -> Iterator[list[str]]:
     """Rows of one model: each order's damage, p, and area."""
     divergence, tests = sa.open(run / "divergence.nc"), sa.open(run / "ablation_tests.nc")
-    at = int(abs(divergence["fraction"] - SHARE).argmin())
+    at = int(abs(divergence["fraction"] - SHARE).argmin("n_ablated"))
     count = int(divergence["n_ablated"][at])
     settings = json.loads(divergence.attrs["settings"])
     name = f"{divergence.attrs['model']}, {count} of {divergence.sizes['unit']} units, "
