@@ -179,8 +179,8 @@ def _encoding(array: xr.Variable) -> dict[str, object]:
         # Fixed-width characters: variable-length strings take seconds for a million pairs. Of no
         # text there is no width.
         return {"dtype": "S1"} if array.size else {}
-    fill = {"_FillValue": None} if array.dtype.kind == "f" else {}
-    packed = {"zlib": True, "complevel": 1, "shuffle": True}
+    fill: dict[str, object] = {"_FillValue": None} if array.dtype.kind == "f" else {}
+    packed: dict[str, object] = {"zlib": True, "complevel": 1, "shuffle": True}
     return fill | packed if array.size > 4096 else fill
 
 
