@@ -10,6 +10,7 @@ from threading import Thread
 
 import pytest
 from huggingface_hub import constants, hf_api
+from transformers.utils import hub as hub_of_transformers
 
 NAME = "org/tiny"
 
@@ -97,6 +98,8 @@ def served(hub: FakeHub, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     monkeypatch.setattr(constants, "ENDPOINT", address)
     # The one client behind the functions of the module took its address when it was made.
     monkeypatch.setattr(hf_api.api, "endpoint", address)
+    # Likewise that of transformers, which is made anew where there is none.
+    monkeypatch.setattr(hub_of_transformers, "_hf_api", None)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
