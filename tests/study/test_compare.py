@@ -165,7 +165,8 @@ def test_the_page_shows_every_model_and_doubt(
 def test_two_models_from_the_command_line_to_the_page(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("synatlas.study.measures.ASKED", 1)
+    for name, few in (("ASKED", 1), ("READ", 1), ("ANSWER_TOKENS", 4)):
+        monkeypatch.setattr(f"synatlas.study.measures.{name}", few)
     monkeypatch.setattr("synatlas.study.cells.LIGHT", {**LIGHT, "surrogates": 3})
     for name, seed in (("one", 0), ("two", 1)):
         folder = tmp_path / name

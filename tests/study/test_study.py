@@ -153,7 +153,8 @@ def test_what_fails_is_told_and_the_rest_is_there(
 ) -> None:
     recipe = tmp_path / "bad.toml"
     cells = [{"name": "none", "model": str(tmp_path)}, {"name": "after", "reads": "none"}]
-    bad = tables(model, axes={}, cell=[*cells, {"name": "good", "prompts": ""}])
+    good = {"name": "good", "prompts": str(model.parent / "prompts.csv")}
+    bad = tables(model, axes={}, cell=[*cells, good])
     bad["map"]["prompts"] = ""
     bad["map"]["tokens"] = 8
     recipe.write_text(as_toml(bad))
