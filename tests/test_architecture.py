@@ -15,7 +15,16 @@ ROOT = SOURCE.parent.parent
 MODULES = sorted(SOURCE.rglob("*.py"))
 
 #: Files that every room may import.
-SHARED = {"axes", "artifact", "errors", "progress", "inference", "netcdf", "provenance"}
+SHARED = {
+    "axes",
+    "artifact",
+    "errors",
+    "processes",
+    "progress",
+    "inference",
+    "netcdf",
+    "provenance",
+}
 
 #: Room -> rooms to its left, from which it may import.
 ALLOWED = {

@@ -1,31 +1,28 @@
 """Ablation of a run: from its folder to a Divergence and a report with it, on all cores."""
 
 import shutil
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from contextlib import contextmanager
+from concurrent.futures import as_completed
 from dataclasses import dataclass, field, replace
-from multiprocessing import get_context
 from os import cpu_count
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, final
-
-import xarray as xr
+from typing import Any, Final, final
 
 from synatlas import artifact, provenance
-from synatlas.config import MapConfig, differences
+from synatlas.config import MapConfig, differences, read_toml
 from synatlas.errors import ConfigError, ModelError, RunFolderError
 from synatlas.folder import FILES, PARTS_FOLDER, RECORD_FILE, locked
+from synatlas.intervene.ablate import PHASES, assemble, prepare, run_stage
+from synatlas.intervene.experiment import STAGES, Experiment, Stage
+from synatlas.intervene.items import generated, read_items
 from synatlas.intervene.settings import Settings
 from synatlas.intervene.statistics import ablation_tests
 from synatlas.models.identity import content_revision
+from synatlas.processes import processes
 from synatlas.progress import Progress, silent
-from synatlas.run import Run, load_model, resume
-
-if TYPE_CHECKING:
-    from synatlas.intervene.experiment import Experiment, Stage
+from synatlas.record.threads import fitting_threads, is_small
+from synatlas.run import Run, config_of, load_model, resume
 
 #: Folder of finished pieces of an ablation, within the run folder.
 _PARTS: Final = "ablation"
@@ -96,16 +93,14 @@ def read_recipe(path: str | Path) -> Settings:
     ConfigError
         The file cannot be read, or has a key that is no setting.
     """
-    try:
-        table = tomllib.loads(Path(path).read_text(encoding="utf-8"))["ablate"]
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError) as error:
+    tables = read_toml(path)
+    if "ablate" not in tables:
         raise ConfigError(
             given=f"the recipe {path}",
             expected="a TOML file with a table [ablate]",
-            cause=str(error),
-            remedy="check the path and the syntax",
-        ) from error
-    return Settings.from_settings(table)
+            remedy="put the settings of the experiment under [ablate]",
+        )
+    return Settings.from_settings(tables["ablate"])
 
 
 def _config(asked: Ablation, run: Run) -> MapConfig:
@@ -119,11 +114,7 @@ def _config(asked: Ablation, run: Run) -> MapConfig:
         The model is not the one that was mapped.
     """
     stored: Mapping[str, Any] = run.record["settings"]
-    known = {k: v for k, v in stored.items() if k in MapConfig.names()}
-    config = MapConfig.from_settings(
-        {**known, "prompts": "", "direction": "", "replies_of": "", "texts": ""},
-        out=str(asked.folder),
-    )
+    config = config_of(run.record, run.folder)
     config = replace(
         config,
         model=asked.model or config.model,
@@ -169,14 +160,13 @@ class _Stage:
         identity = _identity(self.asked)
         if known and path.exists() and not force:
             if known["fingerprint"] == experiment.fingerprint:
-                artifact.open_artifact(path)
                 return
             raise _another(self.run.folder, known.get("settings", {}), identity)
         started = monotonic()
         workers = jobs or _workers(experiment)
-        for stage in _stages():
+        for stage in STAGES:
             _run_stage(experiment, stage, self, workers)
-        divergence = _assembled(experiment)
+        divergence = assemble(experiment)
         artifact.save(ablation_tests(divergence), self.run.folder / FILES["ablation_tests"])
         artifact.save(divergence, path)
         self.record["stages"]["divergence"] = {
@@ -209,22 +199,7 @@ def _parts(folder: Path) -> Path:
     return folder / PARTS_FOLDER / _PARTS
 
 
-def _stages() -> "tuple[Stage, ...]":
-    from synatlas.intervene.experiment import STAGES
-
-    return STAGES
-
-
-def _assembled(experiment: "Experiment") -> xr.Dataset:
-    from synatlas.intervene.ablate import assemble
-
-    return assemble(experiment)
-
-
-def _experiment(asked: Ablation, config: MapConfig, run: Run) -> "Experiment":
-    from synatlas.intervene.ablate import prepare
-    from synatlas.intervene.items import generated, read_items
-
+def _experiment(asked: Ablation, config: MapConfig, run: Run) -> Experiment:
     settings = asked.settings
     items = None
     if asked.tasks:
@@ -243,18 +218,13 @@ def _experiment(asked: Ablation, config: MapConfig, run: Run) -> "Experiment":
     )
 
 
-def _workers(experiment: "Experiment") -> int:
+def _workers(experiment: Experiment) -> int:
     """As many processes as cores for a model that runs on one thread, else one."""
-    from synatlas.record.threads import is_small
-
     on_cpu = experiment.model.device.type == "cpu"
     return max(1, cpu_count() or 1) if on_cpu and is_small(experiment.model) else 1
 
 
-def _run_stage(experiment: "Experiment", stage: "Stage", made: _Stage, workers: int) -> None:
-    from synatlas.intervene.ablate import PHASES, run_stage
-    from synatlas.record.threads import fitting_threads
-
+def _run_stage(experiment: Experiment, stage: Stage, made: _Stage, workers: int) -> None:
     left = [piece for piece in experiment.pieces(stage) if not experiment.is_done(stage, piece)]
     if workers == 1 or len(left) < 2:
         with fitting_threads(experiment.model):
@@ -268,49 +238,24 @@ def _run_stage(experiment: "Experiment", stage: "Stage", made: _Stage, workers: 
         made.progress(PHASES[stage], done, total)
 
 
-def _several(made: _Stage, stage: "Stage", pieces: Sequence[int], workers: int) -> Iterator[None]:
-    from synatlas.record.threads import one_thread_each
-
-    running: set[Future[None]] = set()
-    with (
-        one_thread_each(),
-        ProcessPoolExecutor(
-            workers,
-            mp_context=get_context("spawn"),
-            initializer=_begin_worker,
-            initargs=(made.asked, made.config),
-        ) as pool,
-    ):
-        try:
-            running = {pool.submit(_work, stage, piece) for piece in pieces}
-            while running:
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    future.result()
-                    yield
-        finally:
-            # After Ctrl-C what has not begun does not begin; what runs was told by the terminal.
-            pool.shutdown(wait=False, cancel_futures=True)
+def _several(made: _Stage, stage: Stage, pieces: Sequence[int], workers: int) -> Iterator[None]:
+    with processes(workers, begin=_begin_worker, given=(made.asked, made.config)) as pool:
+        for future in as_completed([pool.submit(_work, stage, piece) for piece in pieces]):
+            future.result()
+            yield
 
 
 #: The experiment of a worker process, loaded once.
-_HERE: "dict[str, Experiment]" = {}
+_HERE: dict[str, Experiment] = {}
 
 
 def _begin_worker(asked: Ablation, config: MapConfig) -> None:
-    with _unlocked_run(asked.folder) as run:
-        _HERE["experiment"] = _experiment(asked, config, run)
+    # The parent process holds the lock of the folder.
+    names = ("recording", "atlas")
+    artifacts = {name: artifact.open_artifact(asked.folder / FILES[name]) for name in names}
+    run = Run(folder=asked.folder, artifacts=artifacts, report=None, reused=(), record={})
+    _HERE["experiment"] = _experiment(asked, config, run)
 
 
-@contextmanager
-def _unlocked_run(folder: Path) -> Iterator[Run]:
-    """The artifacts of a folder that the parent process has locked."""
-    artifacts = {
-        name: artifact.open_artifact(folder / FILES[name]) for name in ("recording", "atlas")
-    }
-    record = provenance.read_record(folder / RECORD_FILE) or {}
-    yield Run(folder=folder, artifacts=artifacts, report=None, reused=(), record=record)
-
-
-def _work(stage: "Stage", piece: int) -> None:
+def _work(stage: Stage, piece: int) -> None:
     _HERE["experiment"].do(stage, piece)

@@ -13,7 +13,7 @@ def ablate(
     /,
     *,
     orders: tuple[str, ...] = (),
-    ablation: str = "zero",
+    ablation: str = "",
     fractions: tuple[float, ...] = (),
     draws: int | None = None,
     points: int | None = None,
@@ -46,7 +46,7 @@ def ablate(
         option for several. A dozen where not given.
     ablation
         What a unit is replaced by: zero, mean, mean_position, resample, noise, weight_noise; of
-        experts also forbid (the router may not choose them) and renormalise.
+        experts also forbid (the router may not choose them) and renormalise. zero where not given.
     fractions
         Shares of the units at which sets are tested against random ones; repeat the option.
     draws
@@ -60,7 +60,7 @@ def ablate(
     tasks
         A .jsonl, .csv or .parquet file of questions and answers, in the place of the built-in ones.
     quick
-        19 draws, 10 points, 5 prompts of each category, 3 questions: to see how it goes.
+        19 draws, 10 points, 3 prompts of each category, 2 questions: to see how it goes.
     recipe
         A TOML file whose table [ablate] holds these settings; options given beside it win.
     model
@@ -82,7 +82,7 @@ def ablate(
 
     started = monotonic()
     given = {
-        "orders": orders, "ablation": ablation if ablation != "zero" else None,
+        "orders": orders, "ablation": ablation or None,
         "fractions": fractions, "draws": draws, "points": points, "prompts": prompts,
         "questions": questions, "seed": seed,
     }  # fmt: skip

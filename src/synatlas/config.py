@@ -1,6 +1,7 @@
 """Settings of one run, and the checks that need no model."""
 
 import re
+import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -255,6 +256,25 @@ class MapConfig:
                 cause="the tokens are given, and nothing is asked or generated",
                 remedy=f"leave out {chosen[0]}, or {' and '.join([*chosen[1:], *idle])}",
             )
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """The tables of a recipe.
+
+    Raises
+    ------
+    ConfigError
+        The file cannot be read, or is not TOML.
+    """
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(
+            given=f"the recipe {path}",
+            expected="a TOML file",
+            cause=str(error),
+            remedy="check the path and the syntax",
+        ) from error
 
 
 def _check_kind(name: str, value: object, kind: Any) -> None:

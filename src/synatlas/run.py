@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
@@ -127,8 +127,7 @@ def resume(
             cause="no recording was completed there",
             remedy="run synatlas record or synatlas map with --out set to this folder first",
         )
-    settings = {k: v for k, v in record["settings"].items() if k in MapConfig.names()}
-    config = MapConfig.from_settings({**settings, **_PATHS}, out=str(where))
+    config = config_of(record, where)
     if redo:
         record["stages"].pop(until, None)
     with locked(where):
@@ -142,6 +141,12 @@ def resume(
             progress=progress,
         )
         return journey.travel(until)
+
+
+def config_of(record: Mapping[str, Any], folder: Path) -> MapConfig:
+    """Settings of a run by its record; files that it was given are not named there."""
+    settings = {k: v for k, v in record["settings"].items() if k in MapConfig.names()}
+    return MapConfig.from_settings({**settings, **_PATHS}, out=str(folder))
 
 
 def load_model(config: MapConfig) -> "LanguageModel":

@@ -19,7 +19,7 @@ from torch import Tensor
 from synatlas.errors import ConfigError
 from synatlas.intervene.texts import Text
 from synatlas.intervene.vectors import LEAST_PROMPTS, Moments, moments, read_vectors
-from synatlas.intervene.weights import PUBLISHED, weight_noise
+from synatlas.intervene.weights import PUBLISHED, check_scale, weight_noise
 from synatlas.models.editors import Change, zero
 from synatlas.models.edits import at_projections, edit
 from synatlas.models.expert_editors import check_experts
@@ -90,7 +90,7 @@ class Noise:
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_scale(self.scale)
+        check_scale(self.scale)
 
 
 @final
@@ -109,16 +109,7 @@ class WeightNoise:
     roles: tuple[str, ...] = PUBLISHED
 
     def __post_init__(self) -> None:
-        _check_scale(self.scale)
-
-
-def _check_scale(scale: float) -> None:
-    if not 0 <= scale < float("inf"):
-        raise ConfigError(
-            given=f"noise of scale {scale}",
-            expected="a finite number from 0",
-            remedy="give it in standard deviations of what it is added to, such as 1.0",
-        )
+        check_scale(self.scale)
 
 
 Ablation = Zero | Mean | Resample | Noise | WeightNoise

@@ -29,7 +29,7 @@ from synatlas.intervene.orders import (
     resolve,
 )
 from synatlas.intervene.settings import Settings
-from synatlas.intervene.texts import texts_of
+from synatlas.intervene.texts import Text, texts_of
 from synatlas.models.load import LanguageModel
 from synatlas.models.units import UnitTable
 from synatlas.record.batches import load_part, save_part
@@ -78,6 +78,11 @@ class Experiment:
         return chosen_prompts(self.recording, self.settings.prompts)
 
     @cached_property
+    def texts(self) -> tuple[Text, ...]:
+        """What the model reads: these prompts and its replies."""
+        return texts_of(self.recording, self.chosen)
+
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """Orders that are tried, without the controls."""
         return resolve(self.settings.orders, self.atlas, self.given)
@@ -90,13 +95,12 @@ class Experiment:
     @cached_property
     def fitted(self) -> Fitted:
         """The ablation, with what it takes from the model's clean activity."""
-        texts = texts_of(self.recording, self.chosen)
         return fit(
             ABLATIONS[self.settings.ablation],
             self.model,
             self.table,
-            [text.prompt for text in texts],
-            [text.reply for text in texts],
+            [text.prompt for text in self.texts],
+            [text.reply for text in self.texts],
             seed=self.settings.seed,
         )
 
@@ -198,14 +202,15 @@ def chosen_prompts(recording: xr.Dataset, per_category: int | None) -> tuple[int
 
 def _alone(experiment: Experiment, piece: int) -> dict[str, np.ndarray]:
     """What ablating each unit alone does to one prompt's reply, and its gradient."""
-    text = texts_of(experiment.recording, [experiment.chosen[piece]])[0]
     wanted = needed(experiment.names)
     made: dict[str, np.ndarray] = {}
     if "single_unit" in wanted:
         each = ~np.eye(len(experiment.table), dtype=bool)
         made["single_kl"] = _damage(experiment, piece, each)["kl"]
     if "gradient" in wanted:
-        made["gradient"] = gradient_importance(experiment.model, experiment.table, text)
+        made["gradient"] = gradient_importance(
+            experiment.model, experiment.table, experiment.texts[piece]
+        )
     return made
 
 
@@ -215,7 +220,7 @@ def _sets(experiment: Experiment, piece: int) -> dict[str, np.ndarray]:
 
 
 def _damage(experiment: Experiment, piece: int, keep: np.ndarray) -> dict[str, np.ndarray]:
-    text = texts_of(experiment.recording, [experiment.chosen[piece]])[0]
+    text = experiment.texts[piece]
     found = damage(
         experiment.model,
         text,

@@ -85,9 +85,9 @@ class Settings:
             points=10,
             draws=min(self.draws, 19),
             curve_draws=min(self.curve_draws, 2),
-            prompts=5 if self.prompts is None else min(self.prompts, 5),
-            questions=min(self.questions, 3),
-            accuracy_draws=min(self.accuracy_draws, 5),
+            prompts=3 if self.prompts is None else min(self.prompts, 3),
+            questions=min(self.questions, 2),
+            accuracy_draws=min(self.accuracy_draws, 3),
         )
 
     @classmethod

@@ -34,6 +34,7 @@ from synatlas.intervene.tested import (
     Sheet,
     level_of,
 )
+from synatlas.rank.select import strata_of
 
 #: Categories of which the paper says that the core matters most for them.
 ABSTRACT: Final = ("abstract",)
@@ -196,7 +197,7 @@ def _distinct(out: Sheet, divergence: xr.Dataset) -> None:
     """How many sets each control can draw; NaN where an order takes other layers than it does."""
     counts = np.array(out.labels["tested"])
     everywhere = np.zeros(divergence.sizes["unit"], dtype=np.int64)
-    strata = dict.fromkeys(CONTROLS, everywhere) | {DEPTH_MATCHED: strata_of(divergence)}
+    strata = dict.fromkeys(CONTROLS, everywhere) | {DEPTH_MATCHED: _strata(divergence)}
     for j, control in enumerate(out.labels["control"]):
         group = strata[control]
         leading = layer_counts(places(divergence, str(divergence.attrs["matched_to"])), group,
@@ -207,12 +208,9 @@ def _distinct(out: Sheet, divergence: xr.Dataset) -> None:
                 out["distinct_sets"][i, j] = distinct_sets(own, np.bincount(group))
 
 
-def strata_of(divergence: xr.Dataset) -> Int[np.ndarray, " unit"]:
-    """Number of each unit's layer and kind, from 0, as depth-matched draws keep them."""
-    keys = list(zip(divergence["layer"].values.tolist(), divergence["kind"].values.tolist(),
-                    strict=True))  # fmt: skip
-    known = {key: i for i, key in enumerate(sorted(set(keys)))}
-    return np.array([known[key] for key in keys], dtype=np.int64)
+def _strata(divergence: xr.Dataset) -> Int[np.ndarray, " unit"]:
+    """What depth-matched draws keep of each unit."""
+    return strata_of(divergence["layer"], divergence["kind"])
 
 
 def places(divergence: xr.Dataset, order: str) -> Int[np.ndarray, " unit"]:
@@ -276,7 +274,7 @@ def _explanations(out: Sheet, divergence: xr.Dataset) -> None:
     if "single_kl" not in divergence:
         return
     alone = divergence["single_kl"].mean("prompt").to_numpy().astype(float)
-    strata = strata_of(divergence)
+    strata = _strata(divergence)
     counts = np.array(out.labels["tested"])
     for i, name in enumerate(names):
         whole = rank_correlation(first[name][None], alone[None])

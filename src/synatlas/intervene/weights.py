@@ -1,7 +1,6 @@
 """Noise in the parameters of chosen units, for a while."""
 
 import hashlib
-import math
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
@@ -18,6 +17,16 @@ from synatlas.models.owned import NEEDED, Owned
 #: projection, and every parameter of an expert (arXiv:2601.06851, Fig. 4b). How strong its noise
 #: is, it does not say.
 PUBLISHED: Final = ("query", "output", "expert")
+
+
+def check_scale(scale: float) -> None:
+    """Refuse a strength of noise that is no finite number from 0."""
+    if not 0 <= scale < float("inf"):
+        raise ConfigError(
+            given=f"noise of scale {scale}",
+            expected="a finite number from 0",
+            remedy="give it in standard deviations of what it is added to, such as 1.0",
+        )
 
 
 @contextmanager
@@ -58,12 +67,7 @@ def weight_noise(
         A role's slice of a unit could not be found in this model, or is kept elsewhere until it
         is used.
     """
-    if not 0 <= scale < math.inf:
-        raise ConfigError(
-            given=f"weight noise of scale {scale}",
-            expected="a finite number from 0",
-            remedy="give it in standard deviations of each slice, such as 0.75",
-        )
+    check_scale(scale)
     held: list[tuple[Tensor, Owned, Tensor]] = []
     slices = _slices(model, labels, roles)
     try:

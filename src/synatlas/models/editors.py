@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from synatlas.errors import ConfigError
-from synatlas.models.hooks import Rows, around, attention_calls, first_sequence, given_by
+from synatlas.models.hooks import Rows, around, attention_calls, first_sequence, given_by, inside
 from synatlas.models.mixing import Mixing, MixingMode
 from synatlas.models.units import Source
 
@@ -214,23 +214,4 @@ def mixing_in(one: Edited) -> Iterator[None]:
         return calls.changed(mixing.z.transpose(1, 2)).transpose(1, 2)
 
     with inside(one.module, MixingMode(note, heads=one.source.count)):
-        yield
-
-
-@contextmanager
-def inside(module: nn.Module, mode: AbstractContextManager[Any]) -> Iterator[None]:
-    """Let `mode` hold whenever the module computes."""
-    entered = ExitStack()
-
-    def enter(module: nn.Module, args: tuple[Any, ...]) -> None:
-        del module, args
-        entered.enter_context(mode)
-
-    def leave(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        del module, args, output
-        entered.close()
-
-    with entered, ExitStack() as stack:
-        stack.callback(module.register_forward_pre_hook(enter).remove)
-        stack.callback(module.register_forward_hook(leave, always_call=True).remove)
         yield

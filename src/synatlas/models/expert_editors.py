@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from synatlas.errors import ConfigError, ModelError
-from synatlas.models.editors import Edited, inside
-from synatlas.models.hooks import around
+from synatlas.models.editors import Edited
+from synatlas.models.hooks import around, inside
 
 #: How a routed expert can be left out, by name.
 EXPERTS: Final = MappingProxyType(

@@ -1,7 +1,7 @@
 """Hooks that other modules build on: around a module, and on the attention functions."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, final
@@ -21,6 +21,25 @@ def around(
         if before is not None:
             stack.callback(module.register_forward_pre_hook(before).remove)
         stack.callback(module.register_forward_hook(after).remove)
+        yield
+
+
+@contextmanager
+def inside(module: nn.Module, mode: AbstractContextManager[Any]) -> Iterator[None]:
+    """Let `mode` hold whenever the module computes."""
+    entered = ExitStack()
+
+    def enter(module: nn.Module, args: tuple[Any, ...]) -> None:
+        del module, args
+        entered.enter_context(mode)
+
+    def leave(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        del module, args, output
+        entered.close()
+
+    with entered, ExitStack() as stack:
+        stack.callback(module.register_forward_pre_hook(enter).remove)
+        stack.callback(module.register_forward_hook(leave, always_call=True).remove)
         yield
 
 

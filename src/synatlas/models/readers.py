@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from synatlas.models.experts import Routed
-from synatlas.models.hooks import around, attention_calls, first_sequence, given_by, rows_of
+from synatlas.models.hooks import around, attention_calls, first_sequence, given_by, inside, rows_of
 from synatlas.models.mixing import Mixing, MixingMode
 from synatlas.models.reducers import Reducer
 from synatlas.models.units import Source
@@ -193,18 +193,5 @@ def mixing_in(tap: Tap) -> Iterator[None]:
     def note(mixing: Mixing) -> None:
         calls.add(mixing.z.transpose(1, 2))
 
-    mode = MixingMode(note, heads=tap.source.count)
-    is_inside = ExitStack()
-
-    def enter(module: nn.Module, args: tuple[Any, ...]) -> None:
-        del module, args
-        is_inside.enter_context(mode)
-
-    def leave(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        del module, args, output
-        is_inside.close()
-
-    with is_inside, ExitStack() as stack:
-        stack.callback(tap.module.register_forward_pre_hook(enter).remove)
-        stack.callback(tap.module.register_forward_hook(leave).remove)
+    with inside(tap.module, MixingMode(note, heads=tap.source.count)):
         yield

@@ -1,12 +1,11 @@
 """A study as a small TOML file."""
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, final
 
-from synatlas.config import MapConfig
+from synatlas.config import MapConfig, read_toml
 from synatlas.errors import ConfigError
 from synatlas.study.cells import Cell, checked, grid, slug
 
@@ -43,17 +42,7 @@ def read_recipe(path: str | Path) -> Study:
     ConfigError
         The file cannot be read, has an unknown key, or a setting is out of range.
     """
-    file = Path(path)
-    try:
-        tables: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(
-            given=f"the recipe {path}",
-            expected="a TOML file",
-            cause=str(error),
-            remedy="check the path and the syntax",
-        ) from error
-    return study_of(tables, name=file.stem)
+    return study_of(read_toml(path), name=Path(path).stem)
 
 
 def study_of(tables: Mapping[str, Any], *, name: str) -> Study:

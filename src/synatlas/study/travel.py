@@ -1,15 +1,13 @@
 """Cells on their way: each an ordinary run folder, made once, several at a time."""
 
-import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from contextlib import contextmanager
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Protocol, final, runtime_checkable
 
 from synatlas.errors import InputError, RunFolderError
+from synatlas.processes import processes
 from synatlas.progress import Progress, silent
 from synatlas.study.cells import Cell, cell_folder
 
@@ -149,36 +147,15 @@ def _several(
 ) -> Iterator[Travelled]:
     waiting = list(cells)
     running: dict[Future[Travelled], Cell] = {}
-    with (
-        _single_threads(),
-        ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool,
-    ):
-        try:
-            while waiting or running:
-                for cell in [c for c in waiting if _ready(c, outcomes)]:
-                    waiting.remove(cell)
-                    stopped = _stopped(cell, how, outcomes)
-                    if stopped is None:
-                        running[pool.submit(_run, cell, how.begin(cell))] = cell
-                    else:
-                        yield stopped
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    del running[future]
-                    yield future.result()
-        finally:
-            # After Ctrl-C what has not begun does not begin; what runs was told by the terminal.
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-@contextmanager
-def _single_threads() -> Iterator[None]:
-    """Processes that start inside compute on one thread: together they fill the cores."""
-    before = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["OMP_NUM_THREADS"]
-        else:
-            os.environ["OMP_NUM_THREADS"] = before
+    with processes(jobs) as pool:
+        while waiting or running:
+            for cell in [c for c in waiting if _ready(c, outcomes)]:
+                waiting.remove(cell)
+                stopped = _stopped(cell, how, outcomes)
+                if stopped is None:
+                    running[pool.submit(_run, cell, how.begin(cell))] = cell
+                else:
+                    yield stopped
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                del running[future]
+                yield future.result()
