@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from divergence_factory import World, experiment
+import synatlas as sa
 from synatlas.intervene.sets import over_counts
 from synatlas.intervene.statistics import ablation_tests
 from synatlas.intervene.verdict import verdict
@@ -14,8 +14,6 @@ from synatlas.models.edits import edit
 from synatlas.models.load import LanguageModel
 from synatlas.simulate.circuit import HEADS, PREDICTING, induction_circuit, repeated_words
 from tiny_models import TinyModel, as_language_model, tiny_tokenizer
-
-LAYERS = 4
 
 
 def damage_of(model: LanguageModel, ids: torch.Tensor, keep: np.ndarray, at: slice) -> np.ndarray:
@@ -56,16 +54,16 @@ def test_the_circuit_predicts_the_repeat_and_nothing_else() -> None:
 def test_a_planted_circuit_is_more_damaging_than_depth_matched_heads() -> None:
     model, heads = circuit()
     rng = np.random.default_rng(1)
-    others = rng.permutation(np.setdiff1d(np.arange(32), heads))
-    orders = {"rank_of_difference": np.concatenate([rng.permutation(heads), others])}
-    ids = torch.from_numpy(repeated_words(2, rng))
-    world = World(
-        layers=LAYERS, heads=HEADS, counts=(5, 10), tested=(5, 10), categories=("copying",),
-        prompts=2, items=0, curve_draws=0,
-    )  # fmt: skip
-    made = experiment(world, orders, lambda keep: damage_of(model, ids, keep, PREDICTING), rng)
+    words = repeated_words(5, rng)
+    # The reply is what the circuit predicts: the repeat, but for its first word.
+    recording = sa.replay(model, words.tolist(), PREDICTING.start + 1)
+    atlas = sa.rank(sa.decompose(recording, nulls=(), surrogates=0))
+    values = rng.random(32) + np.isin(np.arange(32), heads)
+    made = sa.ablate(
+        model, recording, atlas, orders={"planted": values}, points=2, fractions=(5 / 32, 10 / 32)
+    )
     tests = ablation_tests(made, draws=50)
-    at = tests.sel(outcome="kl", order="rank_of_difference", control="random_depth_matched")
+    at = tests.sel(outcome="kl", order="planted", control="random_depth_matched")
     assert float(at["distinct_sets"].max()) > 1000
     assert float(at["p_more"]) < 0.01
     found = verdict(made, tests)

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 HEADS: Final = 8
 
 #: Words, and places of a sequence. A head is as wide as either, so that it can hold one of each.
-WORDS: Final = 16
-PLACES: Final = 16
+WORDS: Final = 24
+PLACES: Final = 24
 
 #: Circuit heads in each layer: previous-token ones, then induction heads.
 PREVIOUS: Final = (2, 2, 0, 0)
