@@ -161,6 +161,8 @@ def _artifact(
             "seed": world.seed,
             "settings": "{}",
             "questions": "made-up",
+            "marking": "line",
+            "questions_digest": "",
         },
     )
     return finish(made, DIVERGENCE, fingerprint="0" * 32)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from synatlas.decompose.target import pid as pid
     from synatlas.decompose.triplets import o_information as o_information
     from synatlas.intervene.ablate import ablate as ablate
+    from synatlas.intervene.statistics import ablation_tests as ablation_tests
+    from synatlas.intervene.weights import weight_noise as weight_noise
     from synatlas.models.adopt import adopt as adopt
     from synatlas.models.load import load as load
     from synatlas.planning import detectable_excess as detectable_excess
@@ -48,6 +50,8 @@ _PUBLIC = {
     "select": "synatlas.rank.select:select",
     "topology": "synatlas.rank.topology:topology",
     "ablate": "synatlas.intervene.ablate:ablate",
+    "ablation_tests": "synatlas.intervene.statistics:ablation_tests",
+    "weight_noise": "synatlas.intervene.weights:weight_noise",
     "report": "synatlas.report.page:report",
     "save": "synatlas.artifact:save",
     "open": "synatlas.artifact:open_artifact",

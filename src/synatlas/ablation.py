@@ -1,8 +1,8 @@
 """Ablation of a run: from its folder to a Divergence and a report with it, on all cores."""
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import as_completed
+from collections.abc import Mapping
+from concurrent.futures import Executor, as_completed
 from dataclasses import dataclass, field, replace
 from os import cpu_count
 from pathlib import Path
@@ -164,8 +164,10 @@ class _Stage:
             raise _another(self.run.folder, known.get("settings", {}), identity)
         started = monotonic()
         workers = jobs or _workers(experiment)
-        for stage in STAGES:
-            _run_stage(experiment, stage, self, workers)
+        given = (self.asked, self.config)
+        with processes(workers, begin=_begin_worker, given=given) as pool:
+            for stage in STAGES:
+                _run_stage(experiment, stage, self.progress, pool if workers > 1 else None)
         divergence = assemble(experiment)
         artifact.save(ablation_tests(divergence), self.run.folder / FILES["ablation_tests"])
         artifact.save(divergence, path)
@@ -224,25 +226,20 @@ def _workers(experiment: Experiment) -> int:
     return max(1, cpu_count() or 1) if on_cpu and is_small(experiment.model) else 1
 
 
-def _run_stage(experiment: Experiment, stage: Stage, made: _Stage, workers: int) -> None:
+def _run_stage(
+    experiment: Experiment, stage: Stage, progress: Progress, pool: Executor | None
+) -> None:
     left = [piece for piece in experiment.pieces(stage) if not experiment.is_done(stage, piece)]
-    if workers == 1 or len(left) < 2:
+    if pool is None or len(left) < 2:
         with fitting_threads(experiment.model):
-            run_stage(experiment, stage, made.progress)
+            run_stage(experiment, stage, progress)
         return
     total = len(experiment.pieces(stage))
-    done = total - len(left)
-    made.progress(PHASES[stage], done, total)
-    for _ in _several(made, stage, left, workers):
-        done += 1
-        made.progress(PHASES[stage], done, total)
-
-
-def _several(made: _Stage, stage: Stage, pieces: Sequence[int], workers: int) -> Iterator[None]:
-    with processes(workers, begin=_begin_worker, given=(made.asked, made.config)) as pool:
-        for future in as_completed([pool.submit(_work, stage, piece) for piece in pieces]):
-            future.result()
-            yield
+    progress(PHASES[stage], total - len(left), total)
+    running = [pool.submit(_work, stage, piece) for piece in left]
+    for done, future in enumerate(as_completed(running), total - len(left) + 1):
+        future.result()
+        progress(PHASES[stage], done, total)
 
 
 #: The experiment of a worker process, loaded once.

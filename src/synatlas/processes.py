@@ -4,7 +4,8 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from threading import Thread
 from typing import Any, Final
 
 #: Environment of a worker: one thread, and a heap of glibc that keeps what a pass gives back to it.
@@ -23,7 +24,7 @@ def processes(
     """So many fresh processes, each on one thread: together they fill the cores.
 
     Left by an exception, as by Ctrl-C, what has not begun does not begin; what runs was told by
-    the terminal.
+    the terminal. They end with the process that made them, however it ends.
 
     Parameters
     ----------
@@ -31,16 +32,32 @@ def processes(
     begin : called once in each with `given`, before its first work.
     given : arguments of `begin`.
     """
-    with (
-        _environment(),
-        ProcessPoolExecutor(
-            count, mp_context=get_context("spawn"), initializer=begin, initargs=given
-        ) as pool,
-    ):
+    with _environment():
+        pool = ProcessPoolExecutor(
+            count,
+            mp_context=get_context("spawn"),
+            initializer=_begin,
+            initargs=(begin, given),
+        )
+        # Not the pool's own context: its exit would let pending work run.
         try:
             yield pool
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
+
+
+def _begin(begin: Callable[..., None] | None, given: tuple[Any, ...]) -> None:
+    Thread(target=_end_with_parent, daemon=True).start()
+    if begin is not None:
+        begin(*given)
+
+
+def _end_with_parent() -> None:
+    # A killed parent tells nobody: what it made would wait for work from it for ever.
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 @contextmanager

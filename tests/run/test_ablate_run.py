@@ -2,8 +2,11 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import xarray as xr
@@ -99,15 +102,20 @@ def test_workers_do_the_pieces_that_the_process_would_do(
 
     done: list[int] = []
 
-    def several(made: object, stage: str, pieces: list[int], workers: int) -> list[None]:
-        ablation._begin_worker(made.asked, made.config)  # type: ignore[attr-defined]
-        assert workers == 2
-        for piece in pieces:
-            ablation._work(stage, piece)  # type: ignore[arg-type]
-            done.append(piece)
-        return [None] * len(pieces)
+    class Here(Executor):
+        def submit(self, fn: Any, /, *args: Any, **_: Any) -> Future[Any]:
+            done.append(args[1])
+            finished: Future[Any] = Future()
+            finished.set_result(fn(*args))
+            return finished
 
-    monkeypatch.setattr(ablation, "_several", several)
+    @contextmanager
+    def processes(count: int, *, begin: Any, given: tuple[Any, ...]) -> Iterator[Executor]:
+        assert count == 2
+        begin(*given)
+        yield Here()
+
+    monkeypatch.setattr(ablation, "processes", processes)
     ablate_run(asked(folder, tiny), jobs=2)
     assert len(done) == 6
     xr.testing.assert_identical(sa.open(folder / "divergence.nc"), sa.open(other / "divergence.nc"))

@@ -283,6 +283,8 @@ def assemble(experiment: Experiment) -> xr.Dataset:
             "seed": settings.seed,
             "settings": json.dumps(settings.identity(), sort_keys=True),
             "questions": experiment.questions,
+            "marking": "" if experiment.items is None else experiment.items.marking,
+            "questions_digest": "" if experiment.items is None else experiment.items.digest,
         },
     )
     return finish(dataset, DIVERGENCE, fingerprint=experiment.fingerprint)

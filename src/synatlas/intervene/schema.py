@@ -99,5 +99,7 @@ DIVERGENCE: Final = Schema(
         "seed",
         "settings",
         "questions",
+        "marking",
+        "questions_digest",
     ),
 )

@@ -62,7 +62,7 @@ class Settings:
     curve_draws: int = 5
     matched_to: str = ""
     prompts: int | None = None
-    questions: int = 6
+    questions: int = 4
     accuracy_draws: int = 19
     seed: int = 0
 
