@@ -1,13 +1,13 @@
 """What a mask costs against the best plain forward of the same tokens.
 
-Run with: OMP_NUM_THREADS=1 python benchmarks/ablation_cost.py --into docs/benchmarks.md
+Run with: python benchmarks/ablation_cost.py --into docs/benchmarks.md
 
 Plain is one forward of the model over a prompt and its reply, without hooks, that gives the logits
 of the reply's positions and nothing more; tried with 1 to 32 equal rows at once, and the cheapest
 size counts. A mask is :func:`synatlas.intervene.divergence.damage`: its row of a batch under
 zero-ablation of a random half of the units, both divergences, the agreement, and its share of the
-identity row and of the clean pass. Both run in turn, round by round, in one process and on one
-thread.
+identity row and of the clean pass. Both run in turn, round by round, in one worker process, as an
+experiment has them: on one thread, with a heap that keeps what a pass gives back.
 """
 
 import argparse
@@ -29,6 +29,7 @@ from synatlas.models.edits import at_projections, edit
 from synatlas.models.load import LanguageModel
 from synatlas.models.taps import head_at
 from synatlas.models.units import UNITS, UnitTable
+from synatlas.processes import processes
 
 #: Rows of a plain pass that are tried.
 SIZES: Final = (1, 2, 4, 8, 16, 32)
@@ -65,6 +66,7 @@ def seconds(run: Callable[[], None]) -> float:
 
 def measured(name: str, rounds: int) -> list[str]:
     """A row of the table."""
+    torch.set_num_threads(1)
     case, masks = CASES[name], MEASURED[name]
     work = work_of(case)
     model = work.model
@@ -113,12 +115,12 @@ def main() -> None:
     parser.add_argument("--cases", nargs="*", default=[*MEASURED])
     given = parser.parse_args()
     head = ["model", "work", "plain row", "rows at once", "mask", "ratio", "target"]
-    body = [measured(name, given.rounds) for name in given.cases]
+    with processes(1) as pool:
+        body = [pool.submit(measured, name, given.rounds).result() for name in given.cases]
     lines = [head, ["---"] * len(head), *body]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     show_tables({"ablation_cost": table}, given.into)
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
     main()

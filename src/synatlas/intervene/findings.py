@@ -182,6 +182,8 @@ def oracle_finding(judged: Judged) -> Finding:
         holds, why = "cannot tell", "It has no number: the oracle was not run, or is not above 0."
     elif low >= AS_ORACLE:
         holds, why = "yes", f"It has {AS_ORACLE:.0%} or more of the oracle's area above random."
+    elif high < 0:
+        holds, why = "no", "It damages less than random units do: its share is negative."
     elif high < AS_ORACLE:
         holds, why = "no", f"It has less than {AS_ORACLE:.0%} of the oracle's area above random."
     else:
