@@ -46,7 +46,8 @@ class Sizes:
     def says(self) -> str:
         """The same in words."""
         each = "; ".join(
-            f"{m} ({n:,} parameters): {v}, 10 to 90 % over {w:.1f} difficulties"
+            f"{m} ({n:,} parameters): {v}"
+            + (f", 10 to 90 % over {w:.1f} difficulties" if v in ABRUPT else "")
             for m, n, v, w in zip(
                 self.models, self.parameters, self.verdicts, self.width, strict=True
             )
