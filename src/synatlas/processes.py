@@ -1,10 +1,13 @@
 """Processes of one thread each that share a list of work."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context, parent_process
+from multiprocessing.connection import Connection, wait
+from multiprocessing.reduction import ForkingPickler
 from threading import Thread
 from typing import Any, Final
 
@@ -23,8 +26,8 @@ def processes(
 ) -> Iterator[ProcessPoolExecutor]:
     """So many fresh processes, each on one thread: together they fill the cores.
 
-    Left by an exception, as by Ctrl-C, what has not begun does not begin; what runs was told by
-    the terminal. They end with the process that made them, however it ends.
+    Left by an exception, as by Ctrl-C, they end at once, whatever they are at: their work has to be
+    such that it can be cut off. They end with the process that made them, however it ends.
 
     Parameters
     ----------
@@ -32,31 +35,40 @@ def processes(
     begin : called once in each with `given`, before its first work.
     given : arguments of `begin`.
     """
-    with _environment():
+    context = get_context("spawn")
+    told, tell = context.Pipe(duplex=False)
+    with _environment(), told, tell:
         pool = ProcessPoolExecutor(
             count,
-            mp_context=get_context("spawn"),
+            mp_context=context,
             initializer=_begin,
-            initargs=(begin, given),
+            # Bytes, because reading them imports what they name: not before Ctrl-C is ignored.
+            initargs=(told, bytes(ForkingPickler.dumps((begin, given)))),
         )
-        # Not the pool's own context: its exit would let pending work run.
         try:
             yield pool
+        except BaseException:
+            tell.close()
+            raise
         finally:
+            # Not the pool's own context: its exit would let pending work run.
             pool.shutdown(cancel_futures=True)
 
 
-def _begin(begin: Callable[..., None] | None, given: tuple[Any, ...]) -> None:
-    Thread(target=_end_with_parent, daemon=True).start()
+def _begin(told: Connection, work: bytes) -> None:
+    # Ctrl-C reaches every process of a terminal; one of them has to speak.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_end_when_told, args=(told,), daemon=True).start()
+    begin, given = ForkingPickler.loads(work)  # pyright: ignore[reportAttributeAccessIssue]
     if begin is not None:
         begin(*given)
 
 
-def _end_with_parent() -> None:
+def _end_when_told(told: Connection) -> None:
     # A killed parent tells nobody: what it made would wait for work from it for ever.
     parent = parent_process()
     assert parent is not None
-    parent.join()
+    wait([told, parent.sentinel])
     os._exit(1)
 
 

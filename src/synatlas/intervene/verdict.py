@@ -145,7 +145,7 @@ def _headline(judged: Judged, findings: dict[str, Finding]) -> str:
     if share is not None and share >= 0:
         text += f" It has {share:.0%} of the oracle's damage above random."
     elif share is not None:
-        text += f" Random units damage more, by {-share:.0%} of what the oracle adds to them."
+        text += " Random units damage more than it does."
     explained = [what for name, what in _EXPLAINS.items() if _holds(findings, name)]
     if explained and _holds(findings, f"more_than_{DEPTH_MATCHED}"):
         text += f" It can be put down to {' or to '.join(explained)}."
