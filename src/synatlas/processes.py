@@ -45,12 +45,13 @@ def processes(
             # Bytes, because reading them imports what they name: not before Ctrl-C is ignored.
             initargs=(told, bytes(ForkingPickler.dumps((begin, given)))),
         )
+        is_done = False
         try:
             yield pool
-        except BaseException:
-            tell.close()
-            raise
+            is_done = True
         finally:
+            if not is_done:
+                tell.close()
             # Not the pool's own context: its exit would let pending work run.
             pool.shutdown(cancel_futures=True)
 
