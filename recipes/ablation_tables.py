@@ -41,6 +41,7 @@ def damage_row(run: Path) -> Iterator[list[str]]:
     at = int(abs(divergence["fraction"] - SHARE).argmin("n_ablated"))
     count = int(divergence["n_ablated"][at])
     settings = json.loads(divergence.attrs["settings"])
+    asked = divergence.sizes["item"] > 0
     name = f"{divergence.attrs['model']}, {count} of {divergence.sizes['unit']} units, "
     name += f"{divergence.sizes['prompt']} prompts, {settings['draws']} draws"
     for control, spoken in CONTROLS.items():
@@ -49,7 +50,7 @@ def damage_row(run: Path) -> Iterator[list[str]]:
         answers = divergence["accuracy"].sel(order=control, n_ablated=count).mean()
         yield [
             name, spoken, f"{float(draws.mean()):.3g} ({low:.3g} to {high:.3g})", "", "", "",
-            f"{float(answers):.2f}", "",
+            f"{float(answers):.2f}" if asked else "-", "",
         ]  # fmt: skip
         name = ""
     for order, spoken in ORDERS.items():
@@ -65,8 +66,8 @@ def damage_row(run: Path) -> Iterator[list[str]]:
             p_of(one, "random"),
             p_of(one, "random_depth_matched"),
             interval(one.sel(control="random"), "area_ratio"),
-            f"{answers:.2f}",
-            p_of(tests.sel(outcome="lost_accuracy", order=order), "random"),
+            f"{answers:.2f}" if asked else "-",
+            p_of(tests.sel(outcome="lost_accuracy", order=order), "random") if asked else "-",
         ]
 
 
