@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from synatlas.intervene import divergence
 from synatlas.intervene.divergence import damage, gradient_importance, rows_of_a_pass
 from synatlas.intervene.texts import Text
 from synatlas.models.edits import at_projections, edit
@@ -129,3 +130,25 @@ def test_the_gradient_is_the_slope_of_the_loss(tiny_model: TinyModel) -> None:
 
 def test_a_batch_holds_at_least_the_identity_and_a_mask(tiny_model: TinyModel) -> None:
     assert rows_of_a_pass(tiny_model("llama"), TEXT) >= 2
+
+
+@pytest.mark.parametrize("at_once", [1, 23, 130, 10**6])
+def test_the_slab_that_is_compared_at_once_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    """Rows, or steps of a row, that are compared together, against KL in double precision."""
+    drawn = torch.Generator().manual_seed(4)
+    clean = 4 * torch.randn(5, 13, generator=drawn)
+    ablated = clean + torch.randn(7, 5, 13, generator=drawn)
+    ablated[0] = clean
+    monkeypatch.setattr(divergence, "VALUES_AT_ONCE", at_once)
+    kl, reverse, agreement = divergence.Clean.of(clean).compared(ablated).double().T
+    p, q = (x.double().log_softmax(-1) for x in (clean.expand(7, -1, -1), ablated))
+    of = {"reduction": "none", "log_target": True}
+    assert kl.numpy() == pytest.approx(functional.kl_div(q, p, **of).sum(-1).mean(-1), abs=1e-6)
+    assert reverse.numpy() == pytest.approx(
+        functional.kl_div(p, q, **of).sum(-1).mean(-1), abs=1e-6
+    )
+    expected = (p.argmax(-1) == q.argmax(-1)).double().mean(-1)
+    assert agreement.tolist() == pytest.approx(expected.tolist())
+    assert (kl[0], reverse[0]) == (0, 0)

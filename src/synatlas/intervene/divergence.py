@@ -22,6 +22,9 @@ from synatlas.record.memory import MOST_ROWS, rows_at_once
 #: Logits that a pass may build, in values; 2^26 are 256 MB in float32.
 LOGITS_AT_ONCE: Final = 2**26
 
+#: Values of logits that are compared at once: what is computed on the way stays in a cache.
+VALUES_AT_ONCE: Final = 2**18
+
 #: Given what each row keeps, and the numbers of the rows' masks: a context in which the model
 #: runs so.
 Applied = Callable[[Bool[Tensor, "row unit"], Sequence[int]], AbstractContextManager[None]]
@@ -58,7 +61,7 @@ def damage(
 
     Many masks ride in one batch: its rows are the same tokens, and each row runs with units of its
     own ablated. The first row of each batch keeps all units. Distributions are compared in
-    float32, one row at a time, and no more logits are kept than those of one batch.
+    float32, a few rows at a time, and no more logits are kept than those of one batch.
 
     Parameters
     ----------
@@ -70,13 +73,12 @@ def damage(
     """
     ids = torch.tensor([text.fed], device=model.device)
     with torch.no_grad():
-        clean = _Clean.of(_logits(model, ids, text)[0])
+        clean = Clean.of(_logits(model, ids, text)[0])
         results, floors = [], []
         for numbers, kept in _batches(keep, rows):
             with applied(kept.to(model.device), numbers):
                 logits = _logits(model, ids.expand(len(kept), -1), text)
-            found = torch.stack([clean.compared(row) for row in logits])
-            found = found.cpu().numpy().astype(np.float64)
+            found = clean.compared(logits).cpu().numpy().astype(np.float64)
             is_identity = np.array([number < 0 for number in numbers])
             floors += found[is_identity, 0].tolist()
             results.append(found[~is_identity])
@@ -123,33 +125,64 @@ def _logits(
         return network(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
 
 
-class _Clean(NamedTuple):
+class Clean(NamedTuple):
     """What the clean model predicts at each step: probabilities and their logarithms."""
 
     log_p: Float[Tensor, "step token"]
     p: Float[Tensor, "step token"]
-    likeliest: Int[Tensor, " step"]
+    likeliest: Int[Tensor, "step 1"]
 
     @classmethod
-    def of(cls, logits: Float[Tensor, "step token"]) -> "_Clean":
-        log_p = logits.float().log_softmax(-1)
-        return cls(log_p, log_p.exp(), log_p.argmax(-1))
+    def of(cls, logits: Float[Tensor, "step token"]) -> "Clean":
+        """Of its logits."""
+        found = _Predicted.of(logits.float())
+        return cls(found.log_q, found.log_q.exp(), found.log_q.argmax(-1, keepdim=True))
 
-    def compared(self, logits: Float[Tensor, "step token"]) -> Float[Tensor, " measure"]:
+    def compared(self, logits: Float[Tensor, "row step token"]) -> Float[Tensor, "row measure"]:
         """Both divergences and the agreement, means over steps."""
-        log_q = logits.float().log_softmax(-1)
-        surprise = self.log_p - log_q
+        steps, tokens = self.log_p.shape
+        at_once = max(1, VALUES_AT_ONCE // tokens)
+        parts = [Clean(*part) for part in zip(*(x.split(at_once) for x in self), strict=True)]
+        found = []
+        for some in logits.split(max(1, at_once // steps)):
+            pairs = zip(parts, some.split(at_once, dim=1), strict=True)
+            found.append(torch.stack([part._summed(own.float()) for part, own in pairs]).sum(0))
+        return torch.cat(found) / steps
+
+    def _summed(self, logits: Float[Tensor, "row step token"]) -> Float[Tensor, "row measure"]:
+        """The same, sums over steps."""
+        other = _Predicted.of(logits)
+        surprise = self.log_p - other.log_q
         forward = _expected(self.p, surprise)
-        reverse = -_expected(log_q.exp(), surprise)
+        reverse = -_expected(other.odds, surprise) / other.total
         # Less than half the time of finding the likeliest token again.
-        own = log_q.gather(-1, self.likeliest[:, None])[:, 0]
-        agree = (own == log_q.amax(-1)).float()
-        return torch.stack([forward.mean(), reverse.mean(), agree.mean()])
+        own = logits.gather(-1, self.likeliest.expand(len(logits), -1, -1))
+        agree = (own == other.top)[..., 0].float()
+        return torch.stack([forward.sum(-1), reverse.sum(-1), agree.sum(-1)], -1)
+
+
+class _Predicted(NamedTuple):
+    """Logarithms of probabilities, and on the way to them: one exponential serves them all."""
+
+    log_q: Float[Tensor, "*row step token"]
+    odds: Float[Tensor, "*row step token"]
+    total: Float[Tensor, "*row step"]
+    top: Float[Tensor, "*row step 1"]
+
+    @classmethod
+    def of(cls, logits: Float[Tensor, "*row step token"]) -> "_Predicted":
+        """Of logits z: ``log q = z - max z - log t``, where ``t = sum exp(z - max z)``."""
+        top = logits.amax(-1, keepdim=True)
+        below = logits - top
+        odds = below.exp()
+        total = odds.sum(-1)
+        return cls(below.sub_(total.log().unsqueeze(-1)), odds, total, top)
 
 
 def _expected(
-    p: Float[Tensor, "step token"], values: Float[Tensor, "step token"]
-) -> Float[Tensor, " step"]:
+    p: Float[Tensor, "step token"] | Float[Tensor, "row step token"],
+    values: Float[Tensor, "row step token"],
+) -> Float[Tensor, "row step"]:
     """Expectations, to which a token without probability adds nothing."""
     found = torch.linalg.vecdot(p, values)
     if bool(found.isfinite().all()):
