@@ -38,7 +38,7 @@ SIZES: Final = (1, 2, 4, 8, 16, 32)
 TARGET: Final = 1.1
 
 #: Cases that are measured, and batches of masks of each; an experiment has some fifty a text.
-MEASURED: Final = {"bundled": 8, "dense_long": 2, "small_experts": 8, "recurrent": 4}
+MEASURED: Final = {"bundled": 8, "dense_long": 3, "small_experts": 8, "recurrent": 4}
 
 
 def plain(model: LanguageModel, text: Text, rows: int) -> None:

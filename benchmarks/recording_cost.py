@@ -95,7 +95,7 @@ CASES: Final = MappingProxyType(
             targets=DENSE,
         ),
         "dense_long": Case(
-            what="the same, replies of the usual length",
+            what="Llama, 12 layers x 768, usual replies",
             config=LLAMA_150M,
             prompts=24,
             tokens=100,
@@ -141,7 +141,7 @@ CASES: Final = MappingProxyType(
             targets=ROUTED,
         ),
         "recurrent": Case(
-            what="Mamba-2, 4 layers x 256, no target",
+            what="Mamba-2, 4 layers x 256",
             config={
                 "model_type": "mamba2",
                 "vocab_size": 1000,

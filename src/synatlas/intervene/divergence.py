@@ -19,8 +19,8 @@ from synatlas.models.taps import head_at
 from synatlas.models.units import UnitTable
 from synatlas.record.memory import MOST_ROWS, rows_at_once
 
-#: Logits that a pass may build, in values; 2^26 are 256 MB in float32.
-LOGITS_AT_ONCE: Final = 2**26
+#: Logits that a pass may build, in values; 2^27 are 512 MB in float32.
+LOGITS_AT_ONCE: Final = 2**27
 
 #: Values of logits that are compared at once: what is computed on the way stays in a cache.
 VALUES_AT_ONCE: Final = 2**18
