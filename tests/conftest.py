@@ -2,8 +2,27 @@
 
 from functools import cache
 
+# What synatlas imports is imported here first: whatever is read while a module of synatlas is
+# being loaded for shape checks is compiled anew in every process, thousands of files.
+import accelerate  # noqa: F401
+import beartype.door  # noqa: F401
+import cyclopts  # noqa: F401
+import huggingface_hub.hf_api  # noqa: F401
+import numba  # noqa: F401
+import pandas as pd  # noqa: F401
+import plotly.graph_objects  # noqa: F401
+import pyarrow.parquet  # noqa: F401
 import pytest
+import rich.progress  # noqa: F401
+import scipy.optimize
+import scipy.signal
+import scipy.spatial.distance
+import scipy.stats  # noqa: F401
+import sympy  # noqa: F401
 import torch
+import transformers.generation
+import transformers.modeling_utils  # noqa: F401
+import xarray as xr  # noqa: F401
 
 from synatlas.models.load import LanguageModel
 from tiny_models import TinyModel, as_language_model, tiny_network, tiny_tokenizer
