@@ -229,12 +229,13 @@ def _workers(experiment: Experiment) -> int:
 def _run_stage(
     experiment: Experiment, stage: Stage, progress: Progress, pool: Executor | None
 ) -> None:
-    left = [piece for piece in experiment.pieces(stage) if not experiment.is_done(stage, piece)]
+    pieces = experiment.pieces(stage)
+    left = [piece for piece in pieces if not experiment.is_done(stage, piece)]
     if pool is None or len(left) < 2:
         with fitting_threads(experiment.model):
             run_stage(experiment, stage, progress)
         return
-    total = len(experiment.pieces(stage))
+    total = len(pieces)
     progress(PHASES[stage], total - len(left), total)
     running = [pool.submit(_work, stage, piece) for piece in left]
     for done, future in enumerate(as_completed(running), total - len(left) + 1):

@@ -60,11 +60,7 @@ def unit_map(atlas: xr.Dataset, score: str = "rank_of_difference") -> go.Figure:
         The atlas has no such variable on units.
     """
     require(atlas, ATLAS)
-    if (
-        score not in atlas.variables
-        or atlas[score].dims != ("unit",)
-        or score not in _scores(atlas)
-    ):
+    if score not in _scores(atlas):
         raise ConfigError(
             given=f"the score {score!r}",
             expected=f"one of {', '.join(_scores(atlas))}",
@@ -116,10 +112,11 @@ def value_map(
 
 def _scores(atlas: xr.Dataset) -> list[str]:
     """Variables on units that hold numbers other than labels."""
+    # Not as arrays: the making of one, with its coordinates, for every variable takes longer.
     return [
         str(name)
-        for name, array in atlas.data_vars.items()
-        if array.dims == ("unit",) and array.dtype.kind == "f"
+        for name, variable in atlas.variables.items()
+        if name not in atlas.coords and variable.dims == ("unit",) and variable.dtype.kind == "f"
     ]
 
 
