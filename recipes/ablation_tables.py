@@ -42,7 +42,7 @@ def damage_row(run: Path) -> Iterator[list[str]]:
     count = int(divergence["n_ablated"][at])
     settings = json.loads(divergence.attrs["settings"])
     asked = divergence.sizes["item"] > 0
-    name = f"{divergence.attrs['model']}, {count} of {divergence.sizes['unit']} units, "
+    name = f"{divergence.attrs['model']}, {count} of {divergence.sizes['unit']} {kinds_of(divergence)}, "
     name += f"{divergence.sizes['prompt']} prompts, {settings['draws']} draws"
     for control, spoken in CONTROLS.items():
         draws = divergence["kl"].sel(order=control, n_ablated=count).mean("prompt")
@@ -69,6 +69,12 @@ def damage_row(run: Path) -> Iterator[list[str]]:
             f"{answers:.2f}" if asked else "-",
             p_of(tests.sel(outcome="lost_accuracy", order=order), "random") if asked else "-",
         ]
+
+
+def kinds_of(divergence: xr.Dataset) -> str:
+    """What the units are."""
+    found = sorted({str(kind) for kind in divergence["kind"].values})
+    return " and ".join("recurrent heads" if kind == "recurrent" else f"{kind}s" for kind in found)
 
 
 def p_of(one: xr.Dataset, control: str) -> str:
