@@ -42,8 +42,8 @@ def damage_row(run: Path) -> Iterator[list[str]]:
     count = int(divergence["n_ablated"][at])
     settings = json.loads(divergence.attrs["settings"])
     asked = divergence.sizes["item"] > 0
-    name = f"{divergence.attrs['model']}, {count} of {divergence.sizes['unit']} {kinds_of(divergence)}, "
-    name += f"{divergence.sizes['prompt']} prompts, {settings['draws']} draws"
+    name = f"{divergence.attrs['model']}, {count} of {divergence.sizes['unit']} "
+    name += f"{kinds_of(divergence)}, {divergence.sizes['prompt']} prompts, {settings['draws']} draws"
     for control, spoken in CONTROLS.items():
         draws = divergence["kl"].sel(order=control, n_ablated=count).mean("prompt")
         low, high = (float(draws.quantile(q)) for q in (0.05, 0.95))
