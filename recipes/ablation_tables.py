@@ -40,16 +40,17 @@ def damage_row(run: Path) -> Iterator[list[str]]:
     divergence, tests = sa.open(run / "divergence.nc"), sa.open(run / "ablation_tests.nc")
     at = int(abs(divergence["fraction"] - SHARE).argmin("n_ablated"))
     count = int(divergence["n_ablated"][at])
-    settings = json.loads(divergence.attrs["settings"])
     asked = divergence.sizes["item"] > 0
-    name = f"{divergence.attrs['model']}, {count} of {divergence.sizes['unit']} "
-    name += f"{kinds_of(divergence)}, {divergence.sizes['prompt']} prompts, {settings['draws']} draws"
+    units = f"{count} of {divergence.sizes['unit']} {kinds_of(divergence)}"
+    draws = json.loads(divergence.attrs["settings"])["draws"]
+    name = f"{divergence.attrs['model']}, {units}, {divergence.sizes['prompt']} prompts, "
+    name += f"{draws} draws"
     for control, spoken in CONTROLS.items():
-        draws = divergence["kl"].sel(order=control, n_ablated=count).mean("prompt")
-        low, high = (float(draws.quantile(q)) for q in (0.05, 0.95))
+        drawn = divergence["kl"].sel(order=control, n_ablated=count).mean("prompt")
+        low, high = (float(drawn.quantile(q)) for q in (0.05, 0.95))
         answers = divergence["accuracy"].sel(order=control, n_ablated=count).mean()
         yield [
-            name, spoken, f"{float(draws.mean()):.3g} ({low:.3g} to {high:.3g})", "", "", "",
+            name, spoken, f"{float(drawn.mean()):.3g} ({low:.3g} to {high:.3g})", "", "", "",
             f"{float(answers):.2f}" if asked else "-", "",
         ]  # fmt: skip
         name = ""
