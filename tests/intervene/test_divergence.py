@@ -141,7 +141,7 @@ def test_the_slab_that_is_compared_at_once_changes_nothing(
     clean = 4 * torch.randn(5, 13, generator=drawn)
     ablated = clean + torch.randn(7, 5, 13, generator=drawn)
     ablated[0] = clean
-    monkeypatch.setattr(divergence, "VALUES_AT_ONCE", at_once)
+    monkeypatch.setattr(divergence, "VALUES_AT_ONCE", {"cpu": at_once})
     kl, reverse, agreement = divergence.Clean.of(clean).compared(ablated).double().T
     p, q = (x.double().log_softmax(-1) for x in (clean.expand(7, -1, -1), ablated))
     of = {"reduction": "none", "log_target": True}

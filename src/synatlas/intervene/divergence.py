@@ -1,6 +1,6 @@
 """How far ablation moves what a model predicts: divergence over its own clean reply."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, final
@@ -22,8 +22,9 @@ from synatlas.record.memory import MOST_ROWS, rows_at_once
 #: Logits that a pass may build, in values; 2^27 are 512 MB in float32.
 LOGITS_AT_ONCE: Final = 2**27
 
-#: Values of logits that are compared at once: what is computed on the way stays in a cache.
-VALUES_AT_ONCE: Final = 2**18
+#: Values of logits that are compared at once: what is computed on the way stays in a CPU's cache; a
+#: GPU is kept busy, and waited for seldom.
+VALUES_AT_ONCE: Final[Mapping[str, int]] = {"cpu": 2**18, "cuda": 2**24}
 
 #: Given what each row keeps, and the numbers of the rows' masks: a context in which the model
 #: runs so.
@@ -141,7 +142,8 @@ class Clean(NamedTuple):
     def compared(self, logits: Float[Tensor, "row step token"]) -> Float[Tensor, "row measure"]:
         """Both divergences and the agreement, means over steps."""
         steps, tokens = self.log_p.shape
-        at_once = max(1, VALUES_AT_ONCE // tokens)
+        values = VALUES_AT_ONCE.get(logits.device.type, VALUES_AT_ONCE["cpu"])
+        at_once = max(1, values // tokens)
         parts = [Clean(*part) for part in zip(*(x.split(at_once) for x in self), strict=True)]
         found = []
         for some in logits.split(max(1, at_once // steps)):
